@@ -1,0 +1,51 @@
+# Two commands do everything, their set-up included: `make demo` and `make test`.
+# The rest are the same steps one by one; `make help` lists them.
+
+MAKEFLAGS += --no-print-directory
+SHELL := bash
+DIR ?=
+JSON ?= tests/fixtures/faces.json
+MEDIA ?=
+CARGO := cargo
+FACES := .deps/models/mtcnn.safetensors
+
+.PHONY: help setup demo test lint bare torch parity faces bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## fetch libtorch, the face detector's weights and the samples into .deps/ (once)
+	@.ci/setup
+
+# The published face detector comes as pickles; the services read safetensors only.
+$(FACES): | setup
+	@$(CARGO) run -q -p cli -- model import-faces --pnet .deps/facenet/pnet.pt --rnet .deps/facenet/rnet.pt \
+	  --onet .deps/facenet/onet.pt --out $@
+
+demo: setup $(FACES) ## judge the sample media, or MEDIA=folder, with everything in one process
+	@$(CARGO) build -q -p standalone
+	@$(CARGO) run -q -p standalone -- demo --face-detector $(FACES) --samples .deps/samples $(if $(MEDIA),--media "$(MEDIA)")
+
+test: ## every test: format, lints, docs, bare crates, libtorch, end to end
+	@.ci/setup --tests
+	@$(MAKE) lint bare torch
+
+lint: setup ## format, clippy, docs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+bare: ## the crates that build without libtorch
+	$(CARGO) test --locked -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker
+
+torch: setup $(FACES) ## the network, the face detector, and the promises end to end
+	$(CARGO) test --locked -p models -p cli -p standalone -p e2e
+
+parity: setup ## the network against the published one: DIR=folder of *.safetensors
+	@$(CARGO) run -q --locked -p models --example parity -- $(or $(DIR),tests/fixtures/parity)
+
+faces: setup $(FACES) ## the face detector against the published one: JSON=file DIR=folder[:folder]
+	@$(CARGO) run -q --locked -p models --example faces -- --weights $(FACES) $(JSON) $(or $(DIR),tests/fixtures:.deps/samples)
+
+bench: setup $(FACES) ## every benchmark, a BENCH line each; also as JSON in target/bench.json
+	@.ci/bench
