@@ -12,6 +12,7 @@
 
 pub mod convert;
 pub mod json;
+pub mod server;
 pub mod topics;
 
 /// Generated from `touchstone/v1/*.proto`.
