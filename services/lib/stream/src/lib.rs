@@ -2,7 +2,7 @@
 //!
 //! **What it does.** [`Log`] is the one seam between Touchstone and whatever keeps its records: join a
 //! consumer group as a [`Member`], commit outcome records and input offsets in one [`Transaction`], append,
-//! read without a group, ask for watermarks and committed offsets, administer topics. `local` is the
+//! read without a group, ask for watermarks and committed offsets, administer topics. [`local`] is the
 //! embedded implementation, one SQLite file; [`offsets`] tells which finished work may be committed.
 //!
 //! **In and out.** In: records as bytes, and offsets to commit. Out: records with their positions, changes of
@@ -20,6 +20,7 @@
 //! same section, or two owners may both publish one input.
 
 mod error;
+pub mod local;
 mod log;
 mod member;
 mod metrics;
