@@ -12,6 +12,7 @@
 //! Before you change anything: verdict ids must not move for the same input (test vectors pin them), and an
 //! outcome is closed: a new one is a new version of the contract.
 
+pub mod access;
 pub mod aggregate;
 pub mod detect;
 pub mod face;
@@ -23,6 +24,7 @@ pub mod score;
 pub mod scripted;
 pub mod verdict;
 
+pub use access::BucketAllowList;
 pub use aggregate::{FrameFinding, Judgement, Rules, ScoredFace, frame_score, judge};
 pub use detect::{DetectorError, FaceDetector, ForgeryDetector};
 pub use face::{BoundingBox, DetectedFace, FaceQuality, Point};
