@@ -13,12 +13,13 @@
 //! again is the only repair, and the caller sees it as a revocation followed by an assignment.
 //!
 //! **Where to start.** `log.rs` for the trait, `member.rs` for membership and commits, then `local/mod.rs`.
-//! `conformance` is the trait's meaning as tests; every implementation passes it.
+//! [`conformance`] is the trait's meaning as tests; every implementation passes it.
 //!
 //! **Before changing it.** Ownership is protected by epochs and by nothing else: a transaction is checked
 //! against them in the same critical section that commits it. Whatever moves a partition must go through the
 //! same section, or two owners may both publish one input.
 
+pub mod conformance;
 mod error;
 pub mod local;
 mod log;
