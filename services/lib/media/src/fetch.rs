@@ -25,6 +25,7 @@ use tokio::time::Instant;
 pub use config::{Credentials, S3Config, S3Settings};
 pub use error::{FetchError, Problem};
 pub use natural::natural_order;
+pub use upload::UploadError;
 
 use failure::{Failure, Kind};
 use held::Held;

@@ -23,7 +23,7 @@ pub use decode::{DecodeConfig, DecodeError, DecodeLimits, DecodePool, DecodeSett
 pub use disposition::{Disposition, SystemicCause};
 pub use fetch::{
     ConnectError, Credentials, FetchError, FetchedObject, ObjectInfo, ObjectStore, Problem, S3Config,
-    S3Settings,
+    S3Settings, UploadError,
 };
 
 /// The room's `[s3]` and `[decode]` tables with every knob explained; a service appends them to its own

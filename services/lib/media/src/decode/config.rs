@@ -3,6 +3,8 @@
 use ops::config::{ByteSize, ConfigError, Problems};
 use serde::{Deserialize, Serialize};
 
+use super::DecodeError;
+
 /// The table `[decode]` as written; each knob is explained in [`crate::DEFAULTS`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "defaults.toml explains each knob, once")]
@@ -66,5 +68,40 @@ impl DecodeSettings {
                 scans_max: self.scans_max,
             },
         })
+    }
+}
+
+impl DecodeLimits {
+    /// Whether a picture of this size may be decoded at all.
+    pub(super) fn check_size(&self, width: u32, height: u32) -> Result<(), DecodeError> {
+        if width == 0 || height == 0 {
+            return Err(DecodeError::Broken(format!("{width} × {height} pixels")));
+        }
+        if width.max(height) > self.side_max {
+            let most = self.side_max;
+            return Err(DecodeError::TooLarge(format!("{width} × {height} pixels, the longest side is {most}")));
+        }
+        if u64::from(width) * u64::from(height) > self.pixels_max {
+            let most = self.pixels_max;
+            return Err(DecodeError::TooLarge(format!("{width} × {height} pixels, the most is {most}")));
+        }
+        Ok(())
+    }
+
+    /// Whether decoding may take so many bytes of memory.
+    pub(super) fn check_memory(&self, bytes: u64) -> Result<(), DecodeError> {
+        if bytes <= self.memory_max {
+            return Ok(());
+        }
+        let most = self.memory_max;
+        Err(DecodeError::TooLarge(format!("would take {bytes} bytes of memory, the most is {most}")))
+    }
+
+    /// Whether a picture of so many pixels may have so many scans.
+    pub(super) fn check_scans(&self, scans: u32, pixels: u64) -> Result<(), DecodeError> {
+        if scans > self.scans_max || u64::from(scans) * pixels > self.pixels_max.saturating_mul(10) {
+            return Err(DecodeError::TooLarge(format!("{scans} scans over {pixels} pixels")));
+        }
+        Ok(())
     }
 }

@@ -107,15 +107,6 @@ fn landmarks_without_extent_fall_back_to_the_box() {
     assert!(Similarity::between(&mirrored, &template()).is_none_or(|fit| fit.a.hypot(fit.b) < 0.5));
 }
 
-struct FaceCrop2<'a>(&'a forensics::FaceCrop, [Point; 5]);
-
-impl From<FaceCrop2<'_>> for forensics::FaceCrop {
-    fn from(FaceCrop2(crop, landmarks): FaceCrop2<'_>) -> Self {
-        let face = crop.face.map(|face| DetectedFace { landmarks, ..face });
-        Self { pixels: crop.pixels.clone(), face }
-    }
-}
-
 fn any_coordinate() -> impl Strategy<Value = f32> {
     prop_oneof![
         8 => -500f32..1_000.0,
