@@ -12,6 +12,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string_view>
 
@@ -112,5 +113,47 @@ char *ts_convolve_onto(Tensor *sum, const Tensor *input, const TsConvolution *co
                   std::nullopt);
   });
 }
+
+// A stream of a CUDA device beside the one that computes. Device-generic classes, so no CUDA header is needed.
+struct TsCopyStream {
+  c10::Device device;
+  c10::Stream stream;
+};
+
+char *ts_copy_stream_new(int32_t index, TsCopyStream **output) {
+  return guarded([&] {
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    const c10::impl::VirtualGuardImpl impl(device.type());
+    *output = new TsCopyStream{device, impl.getStreamFromGlobalPool(device)};
+  });
+}
+
+void ts_copy_stream_free(TsCopyStream *stream) { delete stream; }
+
+// Copies a pinned tensor to the device. `*sent` tells when the pinned memory may be written again.
+char *ts_copy_stream_send(TsCopyStream *copy, const Tensor *pinned, Tensor **output, c10::Event **sent) {
+  return guarded([&] {
+    const c10::impl::VirtualGuardImpl impl(copy->device.type());
+    const c10::Stream compute = impl.getStream(copy->device);
+    auto event = std::make_unique<c10::Event>(copy->device.type());
+    Tensor there;
+    {
+      c10::StreamGuard guard(copy->stream);
+      there = pinned->to(copy->device, /*non_blocking=*/true);
+      event->record(copy->stream);
+    }
+    // The computing stream waits for the copy, and the allocator keeps the memory until that stream is done with it.
+    event->block(compute);
+    there.record_stream(compute);
+    *output = new Tensor(there);
+    *sent = event.release();
+  });
+}
+
+char *ts_event_wait(const c10::Event *event) {
+  return guarded([&] { event->synchronize(); });
+}
+
+void ts_event_free(c10::Event *event) { delete event; }
 
 } // extern "C"

@@ -11,14 +11,20 @@
 //! Before you change anything: outputs are pinned to the published code's (`parity`), unsafe code lives in `shim` alone,
 //! and `main` must call [`prepare_process`] first, or libtorch wastes half of the CPU.
 
+pub mod bundle;
 pub mod device;
+pub mod face_detector;
+pub mod import;
 pub mod parity;
 pub mod pickle;
 mod process;
 mod shim;
 pub mod tensor_file;
 pub mod two_stream;
+mod upload;
 
+pub use bundle::Bundle;
+pub use device::{DeviceChoice, DeviceConfig, PrecisionChoice};
 pub use process::prepare_process;
 pub use shim::InferenceMode;
-pub use two_stream::{Architecture, Fusion, TwoStreamWeights, WeightsError};
+pub use two_stream::{Architecture, Fusion, LoadError, TwoStream, TwoStreamWeights, WeightsError};

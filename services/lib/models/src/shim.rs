@@ -70,6 +70,81 @@ pub(crate) fn convolve_onto(
     checked(unsafe { ts_convolve_onto(sum.as_mut_ptr(), input.as_ptr(), &conv.flat()) })
 }
 
+/// Tells malloc to keep what is freed. Activations are blocks of tens of megabytes that live for a millisecond; by
+/// default each is mapped, faulted in page by page, and unmapped: up to 59 ms for one image.
+pub(crate) fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (option, value) in
+        [(libc::M_MMAP_MAX, 0), (libc::M_TRIM_THRESHOLD, 1 << 30), (libc::M_TOP_PAD, 64 << 20)]
+    {
+        // SAFETY: `mallopt` takes plain numbers; glibc locks around it.
+        unsafe { libc::mallopt(option, value) };
+    }
+}
+
+/// Loads libtorch's CUDA half if this machine has it. rustc links `--as-needed`, so nothing else would.
+pub(crate) fn load_cuda() {
+    // SAFETY: a constant C string; the library's constructors only register its operators. It is never unloaded.
+    unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+}
+
+/// A stream of a GPU for copies, beside the one that computes.
+pub(crate) struct CopyStream {
+    stream: *mut c_void,
+}
+
+/// A copy under way.
+pub(crate) struct Sent {
+    event: *mut c_void,
+}
+
+// SAFETY: both are handles of the CUDA runtime, which any one thread at a time may use; nothing here is shared.
+unsafe impl Send for CopyStream {}
+// SAFETY: as above.
+unsafe impl Send for Sent {}
+
+impl CopyStream {
+    pub(crate) fn new(device_index: usize) -> Result<Self, TchError> {
+        let index = i32::try_from(device_index).map_err(|error| TchError::Convert(error.to_string()))?;
+        let mut stream = ptr::null_mut();
+        // SAFETY: `stream` is ours to be filled; it is freed in `drop`.
+        checked(unsafe { ts_copy_stream_new(index, &mut stream) })?;
+        Ok(Self { stream })
+    }
+
+    /// `pinned` on the device. The pinned memory must not be written before [`Sent::wait`].
+    pub(crate) fn send(&self, pinned: &Tensor) -> Result<(Tensor, Sent), TchError> {
+        let mut event = ptr::null_mut();
+        // SAFETY: the stream lives as long as self; `pinned` outlives the call and, by the contract above, the copy
+        // (its storage is kept by the caller's buffer); tensor and event are ours.
+        let tensor =
+            owned(|output| unsafe { ts_copy_stream_send(self.stream, pinned.as_ptr(), output, &mut event) })?;
+        Ok((tensor, Sent { event }))
+    }
+}
+
+impl Sent {
+    /// Blocks until the copy has left the pinned memory.
+    pub(crate) fn wait(self) -> Result<(), TchError> {
+        // SAFETY: the event is alive until `drop`.
+        checked(unsafe { ts_event_wait(self.event) })
+    }
+}
+
+impl Drop for CopyStream {
+    fn drop(&mut self) {
+        // SAFETY: came from `ts_copy_stream_new`, freed once.
+        unsafe { ts_copy_stream_free(self.stream) }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        // SAFETY: came from `ts_copy_stream_send`, freed once.
+        unsafe { ts_event_free(self.event) }
+    }
+}
+
 impl Convolution<'_> {
     fn flat(&self) -> FlatConvolution {
         FlatConvolution {
@@ -130,4 +205,14 @@ unsafe extern "C" {
         input: *const C_tensor,
         conv: *const FlatConvolution,
     ) -> *mut c_char;
+    fn ts_copy_stream_new(index: i32, output: *mut *mut c_void) -> *mut c_char;
+    fn ts_copy_stream_free(stream: *mut c_void);
+    fn ts_copy_stream_send(
+        stream: *mut c_void,
+        pinned: *const C_tensor,
+        output: *mut *mut C_tensor,
+        event: *mut *mut c_void,
+    ) -> *mut c_char;
+    fn ts_event_wait(event: *const c_void) -> *mut c_char;
+    fn ts_event_free(event: *mut c_void);
 }

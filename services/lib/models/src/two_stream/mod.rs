@@ -7,6 +7,7 @@
 mod architecture;
 mod attention;
 mod cross_modal;
+mod detector;
 mod layers;
 mod network;
 mod scope;
@@ -16,6 +17,7 @@ mod weights;
 mod xception;
 
 pub use architecture::{Architecture, Fusion, INPUT_SIDE, InvalidArchitecture};
+pub use detector::{ATTENTION_SIDE, Evidence, LoadError, TwoStream};
 pub use layers::Phase;
 pub use network::{Network, NetworkOutput, StageObserver, trainable};
 pub use scope::{Entry, Role};

@@ -1,0 +1,303 @@
+//! The network behind the seam: crops in, logits out, on one device, owned by one thread.
+
+use std::path::Path;
+
+use forensics::{
+    Calibration, CropBatch, DetectorError, ForgeryDetector, Logit, ModelIdentity, Preprocessing, Thresholds,
+};
+use tch::{Device, Tensor};
+
+use super::network::{Network, NetworkOutput};
+use crate::bundle::{Bundle, BundleError, Golden, pairs_of};
+use crate::device::{DeviceConfig, DeviceError, Placement, detector_error};
+use crate::shim::InferenceMode;
+use crate::upload::Upload;
+
+/// The two-stream network on its device. Loaded, it has proven itself on the bundle's golden vectors.
+pub struct TwoStream {
+    network: Network,
+    placement: Placement,
+    upload: Upload,
+    batch_max: usize,
+    identity: ModelIdentity,
+    preprocessing: Preprocessing,
+    calibration: Calibration,
+    thresholds: Option<Thresholds>,
+    golden: Golden,
+}
+
+/// Why a model does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bundle is not used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The device is not there.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The device does not do what it must, or the self-test failed.
+    #[error(transparent)]
+    Detector(#[from] DetectorError),
+}
+
+/// What reviewers get to see of one crop, beside its score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// Forged minus authentic.
+    pub logit: Logit,
+    /// The pooled features: 2048 values (the width's share of it).
+    pub embedding: Vec<f32>,
+    /// Row-major [`ATTENTION_SIDE`]² values in (0, 1): where the noise says to look.
+    pub attention_map: Vec<f32>,
+}
+
+/// Side of the attention map.
+pub const ATTENTION_SIDE: usize = 125;
+
+/// Crops that a CPU computes at a time.
+const CPU_PIECE: usize = 8;
+/// Crops that a GPU gets at a time: enough to fill it, and small beside a batch (chosen).
+const CUDA_PIECE: usize = 64;
+
+impl TwoStream {
+    /// Reads the bundle in `folder`, places it on the configured device, warms up and tests itself.
+    pub fn load(folder: &Path, config: &DeviceConfig) -> Result<Self, LoadError> {
+        Self::from_bundle(Bundle::read(folder)?, config)
+    }
+
+    /// The same for a bundle in memory.
+    pub fn from_bundle(bundle: Bundle, config: &DeviceConfig) -> Result<Self, LoadError> {
+        let placement = config.open()?;
+        let Bundle { manifest, weights, sha256, golden } = bundle;
+        let prepare = || {
+            let network = Network::new(&weights, manifest.fusion)?;
+            Ok((network.prepare(placement.device, placement.kind)?, Upload::new(placement.device)?))
+        };
+        let (network, upload) = prepare().map_err(|error| detector_error(&error, 0))?;
+        drop(weights);
+        let identity = ModelIdentity {
+            name: manifest.name,
+            version: manifest.version,
+            sha256,
+            precision: placement.precision(),
+            device: placement.class(),
+        };
+        let mut detector = Self {
+            network,
+            placement,
+            upload,
+            batch_max: 1,
+            identity,
+            preprocessing: manifest.preprocessing,
+            calibration: manifest.calibration,
+            thresholds: manifest.thresholds,
+            golden,
+        };
+        detector.self_test()?;
+        detector.batch_max = detector.probe(config.batch_limit(&placement))?;
+        tracing::info!(
+            model.name = detector.identity.name,
+            model.version = detector.identity.version,
+            model.sha256 = hex::encode(sha256),
+            batch_max = detector.batch_max,
+            "model loaded, self-test passed"
+        );
+        Ok(detector)
+    }
+
+    /// Logits with their evidence, in the batch's order.
+    pub fn examine(&mut self, batch: &CropBatch) -> Result<Vec<Evidence>, DetectorError> {
+        let outputs = self.forward(batch)?;
+        let logits = self.logits(&outputs, batch.count())?;
+        let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>, DetectorError> {
+            let rows =
+                tensor.f_flatten(1, -1).and_then(|t| t.f_to_device(Device::Cpu)).and_then(Vec::try_from);
+            rows.map_err(|error| detector_error(&error, batch.count()))
+        };
+        let mut evidence = Vec::with_capacity(batch.count());
+        let mut logits = logits.into_iter();
+        for output in &outputs {
+            let maps = rows(&output.attention_map)?;
+            for ((embedding, attention_map), logit) in
+                rows(&output.embedding)?.into_iter().zip(maps).zip(&mut logits)
+            {
+                evidence.push(Evidence { logit, embedding, attention_map });
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Launches the batch in pieces. A GPU computes one piece while the next is packed and sent; nothing waits for it here.
+    fn forward(&mut self, batch: &CropBatch) -> Result<Vec<NetworkOutput>, DetectorError> {
+        let _inference = InferenceMode::enter();
+        let piece_max = if self.placement.device == Device::Cpu { CPU_PIECE } else { CUDA_PIECE };
+        let mut outputs = Vec::new();
+        for start in (0..batch.count()).step_by(piece_max) {
+            let piece = batch.slice(start, piece_max);
+            let output = self.upload.send(&piece).and_then(|pixels| self.network.forward_pixels(&pixels));
+            outputs.push(output.map_err(|error| detector_error(&error, batch.count()))?);
+        }
+        Ok(outputs)
+    }
+
+    fn pairs(&self, outputs: &[NetworkOutput], batch: usize) -> Result<Vec<[f32; 2]>, DetectorError> {
+        let mut pairs = Vec::with_capacity(batch);
+        for output in outputs {
+            pairs.extend(pairs_of(&output.logits).map_err(|error| detector_error(&error, batch))?);
+        }
+        Ok(pairs)
+    }
+
+    fn logits(&self, outputs: &[NetworkOutput], batch: usize) -> Result<Vec<Logit>, DetectorError> {
+        let pairs = self.pairs(outputs, batch)?;
+        let margins = pairs.iter().enumerate().map(|(item, [authentic, forged])| {
+            Logit::new(forged - authentic).ok_or(DetectorError::NonFinite { item })
+        });
+        margins.collect()
+    }
+
+    /// The largest batch up to `limit` that fits the device, found by trying. A CPU's memory is not tried: its batches are
+    /// small, and a host that swaps answers late instead of refusing.
+    fn probe(&mut self, limit: usize) -> Result<usize, DetectorError> {
+        if self.placement.device == Device::Cpu {
+            return Ok(limit);
+        }
+        let crop = self.golden.inputs.crop(0).to_vec();
+        let (mut fits, mut size) = (1, 2);
+        while size <= limit {
+            let mut batch = CropBatch::with_capacity(size);
+            let _all_fit = (0..size).all(|_| batch.push(&crop));
+            match self.score(&batch) {
+                Ok(_) => fits = size,
+                Err(DetectorError::OutOfMemory { .. }) => break,
+                Err(error) => return Err(error),
+            }
+            size *= 2;
+        }
+        Ok(fits)
+    }
+}
+
+impl ForgeryDetector for TwoStream {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    fn calibration(&self) -> Calibration {
+        self.calibration
+    }
+
+    fn thresholds(&self) -> Option<Thresholds> {
+        self.thresholds
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn score(&mut self, batch: &CropBatch) -> Result<Vec<Logit>, DetectorError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outputs = self.forward(batch)?;
+        self.logits(&outputs, batch.count())
+    }
+
+    fn self_test(&mut self) -> Result<(), DetectorError> {
+        let inputs = self.golden.inputs.clone();
+        let outputs = self.forward(&inputs)?;
+        let found = self.pairs(&outputs, inputs.count())?;
+        self.golden.check(&found, self.placement.precision()).map_err(DetectorError::SelfTest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::{Storage, patterns, write};
+    use crate::device::{DeviceChoice, PrecisionChoice};
+    use crate::two_stream::Architecture;
+    use forensics::CropMode;
+    use tch::Kind;
+
+    fn cpu() -> DeviceConfig {
+        let (device, precision) = (DeviceChoice::Cpu, PrecisionChoice::F32);
+        DeviceConfig { device, precision, ..DeviceConfig::default() }
+    }
+
+    fn narrow_bundle() -> Bundle {
+        let preprocessing = Preprocessing { crop: CropMode::None, face_detector: "none".into() };
+        Bundle::seeded(Architecture::new(13, 2).unwrap(), "detector", preprocessing).unwrap()
+    }
+
+    #[test]
+    fn a_crops_score_does_not_depend_on_its_batch() {
+        let mut detector = TwoStream::from_bundle(narrow_bundle(), &cpu()).unwrap();
+        let patterns = patterns();
+        let mut batch = CropBatch::default();
+        for index in 0..CPU_PIECE + 3 {
+            assert!(batch.push(patterns.crop(index % 2)));
+        }
+        let logits = detector.score(&batch).unwrap();
+        assert_eq!(logits.len(), batch.count());
+        let alone = detector.score(&patterns).unwrap();
+        assert_ne!(alone[0], alone[1], "two different crops must not score the same");
+        for (index, logit) in logits.iter().enumerate() {
+            let difference = (logit.get() - alone[index % 2].get()).abs();
+            assert!(difference < 1e-4, "crop {index} differs by {difference}");
+        }
+        assert_eq!(detector.score(&CropBatch::default()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn evidence_comes_with_its_score() {
+        let mut detector = TwoStream::from_bundle(narrow_bundle(), &cpu()).unwrap();
+        let evidence = detector.examine(&patterns()).unwrap();
+        assert_eq!(evidence.len(), 2);
+        let scores = detector.score(&patterns()).unwrap();
+        for (evidence, score) in evidence.iter().zip(scores) {
+            assert_eq!(evidence.logit, score);
+            assert_eq!(evidence.attention_map.len(), ATTENTION_SIDE * ATTENTION_SIDE);
+            assert!(evidence.attention_map.iter().all(|value| (0.0..=1.0).contains(value)));
+            assert!(!evidence.embedding.is_empty());
+        }
+    }
+
+    #[test]
+    fn outputs_that_are_not_numbers_name_their_item() {
+        let detector = TwoStream::from_bundle(narrow_bundle(), &cpu()).unwrap();
+        let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+        let logits = Tensor::from_slice(&[0.0f32, 1.0, f32::NAN, 0.0]).view([2, 2]);
+        let output = NetworkOutput { logits, embedding: zeros(&[2, 8]), attention_map: zeros(&[2, 1, 1, 1]) };
+        assert_eq!(detector.logits(&[output], 2), Err(DetectorError::NonFinite { item: 1 }));
+    }
+
+    #[test]
+    fn a_model_that_no_longer_gives_its_golden_logits_is_not_served() {
+        let mut bundle = narrow_bundle();
+        bundle.golden.logits[1][0] += 0.01;
+        let Err(LoadError::Detector(DetectorError::SelfTest(why))) = TwoStream::from_bundle(bundle, &cpu())
+        else {
+            panic!("it was served")
+        };
+        assert!(why.contains("golden input 1"), "{why}");
+    }
+
+    #[test]
+    fn a_written_bundle_is_served_under_its_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let seeded = narrow_bundle();
+        let written =
+            write(folder.path(), &seeded.manifest, &seeded.weights, Storage::F16, Some(&patterns())).unwrap();
+        let detector = TwoStream::load(folder.path(), &cpu()).unwrap();
+        assert_eq!(detector.identity().sha256, written.sha256);
+        assert_eq!(detector.identity().name, "two-stream-untrained");
+        assert_eq!(detector.calibration(), Calibration::None);
+        assert_eq!(detector.thresholds(), None);
+        assert_eq!(detector.preprocessing(), &seeded.manifest.preprocessing);
+    }
+}
