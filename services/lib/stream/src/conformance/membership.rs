@@ -11,7 +11,10 @@ use crate::record::TopicPartition;
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "rejoining-goes-on-from-the-commit", run: |stage| rejoin(stage).boxed_local() },
-    Case { name: "two-members-share-and-each-record-has-one-owner", run: |stage| shared(stage).boxed_local() },
+    Case {
+        name: "two-members-share-and-each-record-has-one-owner",
+        run: |stage| shared(stage).boxed_local(),
+    },
     Case { name: "who-leaves-is-succeeded", run: |stage| leave(stage).boxed_local() },
     Case { name: "who-is-dropped-is-succeeded", run: |stage| dropped(stage).boxed_local() },
     Case { name: "groups-do-not-disturb-each-other", run: |stage| two_groups(stage).boxed_local() },

@@ -13,7 +13,10 @@ use crate::record::TopicPartition;
 pub(crate) const CASES: &[Case] = &[
     Case { name: "records-and-offsets-appear-together", run: |stage| together(stage).boxed_local() },
     Case { name: "offsets-alone-records-alone-nothing", run: |stage| parts(stage).boxed_local() },
-    Case { name: "a-failed-transaction-leaves-nothing-and-rewinds", run: |stage| failed(stage).boxed_local() },
+    Case {
+        name: "a-failed-transaction-leaves-nothing-and-rewinds",
+        run: |stage| failed(stage).boxed_local(),
+    },
     Case { name: "a-stale-epoch-refuses-all-of-it", run: |stage| stale_epoch(stage).boxed_local() },
     Case { name: "who-left-commits-nothing", run: |stage| left(stage).boxed_local() },
     Case { name: "a-newer-holder-of-the-slot-fences", run: |stage| fenced(stage).boxed_local() },
