@@ -1,0 +1,232 @@
+//! The breaker: while the object store as a whole is in trouble, nothing is judged.
+//!
+//! A systemic failure opens it. The intake stops admitting, the deadlines of jobs stand still, and whoever wants
+//! an object waits here. One of those waiting probes the store, with growing pauses, until it answers.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use media::SystemicCause;
+use ops::Gate;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+
+/// The breaker of one worker.
+pub(crate) struct Breaker {
+    state: watch::Sender<State>,
+    /// Guards the sum of times open; held for a few instructions.
+    clock: Mutex<OpenTime>,
+    /// Whoever holds the permit probes.
+    prober: Semaphore,
+    pauses: Pauses,
+    gate: Gate,
+    metrics: Metrics,
+}
+
+/// How long to wait between probes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open,
+}
+
+#[derive(Default)]
+struct OpenTime {
+    before: Duration,
+    since: Option<Instant>,
+}
+
+impl Breaker {
+    /// Closed; `gate` is ready from now on.
+    pub(crate) fn new(pauses: Pauses, gate: Gate, metrics: Metrics) -> Self {
+        gate.ready();
+        Self {
+            state: watch::Sender::new(State::Closed),
+            clock: Mutex::default(),
+            prober: Semaphore::new(1),
+            pauses,
+            gate,
+            metrics,
+        }
+    }
+
+    /// The store is in trouble.
+    pub(crate) fn open(&self, cause: SystemicCause, why: &str) {
+        let opened = self.state.send_if_modified(|state| {
+            self.gate.not_ready(format!("{cause}: {why}"));
+            let closed = *state == State::Closed;
+            if closed {
+                *state = State::Open;
+                self.clock().since = Some(Instant::now());
+            }
+            closed
+        });
+        if opened {
+            self.metrics.breaker_open.set(1);
+            self.metrics.breaker_opened.with_label_values(&[cause.as_str()]).inc();
+            tracing::warn!(
+                cause = cause.as_str(),
+                "object store in trouble, nothing is judged meanwhile: {why}"
+            );
+        }
+    }
+
+    /// Whether the store is in trouble.
+    pub(crate) fn is_open(&self) -> bool {
+        *self.state.borrow() == State::Open
+    }
+
+    /// Waits until it is closed. Cancel safe.
+    pub(crate) async fn closed(&self) {
+        // The sender lives in self: this only ends by the state.
+        drop(self.state.subscribe().wait_for(|state| *state == State::Closed).await);
+    }
+
+    /// Waits until it is open. Cancel safe.
+    pub(crate) async fn opened(&self) {
+        drop(self.state.subscribe().wait_for(|state| *state == State::Open).await);
+    }
+
+    /// Waits until it is closed; one of those who wait calls `probe` until it answers true, which closes it.
+    /// Cancel safe: if the prober goes away, another takes its place.
+    pub(crate) async fn pass<F: Future<Output = bool>>(&self, probe: impl Fn() -> F) {
+        if !self.is_open() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.closed() => return,
+            permit = self.prober.acquire() => {
+                let _permit = permit.expect("the semaphore is never closed");
+                let mut pause = self.pauses.first;
+                while self.is_open() {
+                    tokio::time::sleep(pause).await;
+                    if probe().await {
+                        self.close();
+                    }
+                    pause = (pause * 2).min(self.pauses.longest);
+                }
+            }
+        }
+    }
+
+    /// For how long it was open altogether.
+    pub(crate) fn open_time(&self) -> Duration {
+        let clock = self.clock();
+        clock.before + clock.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn close(&self) {
+        self.state.send_if_modified(|state| {
+            *state = State::Closed;
+            let mut clock = self.clock();
+            if let Some(since) = clock.since.take() {
+                clock.before += since.elapsed();
+            }
+            self.gate.ready();
+            true
+        });
+        self.metrics.breaker_open.set(0);
+        tracing::info!("object store is well again");
+    }
+
+    fn clock(&self) -> std::sync::MutexGuard<'_, OpenTime> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `work` for at most `limit`, not counting the time the breaker is open; `None` when it is over.
+pub(crate) async fn within<T>(
+    breaker: &Breaker,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let started = Instant::now();
+    let open_before = breaker.open_time();
+    let mut work = std::pin::pin!(work);
+    loop {
+        let until = started + limit + breaker.open_time().saturating_sub(open_before);
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            () = tokio::time::sleep_until(until) => {}
+        }
+        if breaker.is_open() {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = breaker.closed() => {}
+            }
+        }
+        if Instant::now() >= started + limit + breaker.open_time().saturating_sub(open_before) {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use ops::metrics::Registry;
+    use ops::{Readiness, Shutdown};
+
+    use super::*;
+
+    fn breaker() -> (Arc<Breaker>, Readiness) {
+        let readiness = Readiness::new(Shutdown::new(Duration::ZERO));
+        let pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        (Arc::new(Breaker::new(pauses, readiness.gate("object-store"), metrics)), readiness)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_probes_and_all_go_on() {
+        let (breaker, readiness) = breaker();
+        breaker.open(SystemicCause::Unreachable, "connection refused");
+        let (gate, why) = readiness.obstacles().remove(0);
+        assert_eq!((&*gate, &*why), ("object-store", "unreachable: connection refused"));
+        let probes = AtomicU32::new(0);
+        let probe = || async { probes.fetch_add(1, Ordering::Relaxed) == 4 };
+        tokio::join!(breaker.pass(probe), breaker.pass(probe), breaker.pass(probe));
+        assert_eq!(probes.load(Ordering::Relaxed), 5);
+        assert!(readiness.is_ready() && !breaker.is_open());
+        breaker.pass(|| async { panic!("a closed breaker is not probed") }).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prober_that_goes_away_is_replaced() {
+        let (breaker, _) = breaker();
+        breaker.open(SystemicCause::ServerError, "500");
+        let gone = tokio::time::timeout(Duration::from_millis(50), breaker.pass(|| async { true })).await;
+        assert!(gone.is_err() && breaker.is_open());
+        breaker.pass(|| async { true }).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_stand_still_while_it_is_open() {
+        let (breaker, _) = breaker();
+        let limit = Duration::from_secs(10);
+        let begin = Instant::now();
+        let trouble = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            breaker.open(SystemicCause::Unreachable, "down");
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            breaker.close();
+        };
+        let (over, ()) = tokio::join!(within(&breaker, limit, std::future::pending::<()>()), trouble);
+        assert_eq!((over, begin.elapsed().as_secs()), (None, 3610));
+        let done = within(&breaker, limit, async { tokio::time::sleep(Duration::from_secs(9)).await }).await;
+        assert_eq!(done, Some(()));
+    }
+}

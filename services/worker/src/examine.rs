@@ -1,0 +1,107 @@
+//! The corridor: one media from its reference to its verdict, top to bottom.
+
+mod frame;
+mod store;
+mod summary;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use forensics::media::FRAMES_MAX;
+use forensics::{FailureClass, NotApplicableReason, ObjectRef, Outcome, Source};
+use futures::{StreamExt, TryStreamExt};
+use media::{DecodePool, ObjectStore};
+use tokio::sync::Semaphore;
+
+use crate::batcher::Scorer;
+use crate::breaker::{self, Breaker};
+use crate::budget::ByteBudget;
+use crate::clerk::{Clerk, End};
+use crate::config::ExamineConfig;
+use crate::faces::FaceFinder;
+use crate::job::Job;
+use crate::metrics::Metrics;
+use store::Unread;
+
+/// The rooms along the corridor.
+pub(crate) struct Rooms {
+    pub(crate) store: ObjectStore,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) decode: DecodePool,
+    /// Pictures being decoded, or decoded and waiting for room in `pixels`: what that budget cannot know yet.
+    pub(crate) decode_places: Semaphore,
+    /// Room for decoded frames and their crops.
+    pub(crate) pixels: ByteBudget,
+    pub(crate) faces: FaceFinder,
+    pub(crate) scorer: Scorer,
+    pub(crate) clerk: Arc<Clerk>,
+    pub(crate) config: ExamineConfig,
+    pub(crate) metrics: Metrics,
+}
+
+/// The worker is going down: no verdict, another worker will examine the media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interrupted;
+
+/// Examines one media. Every way out but an interruption is an end of it.
+pub(crate) async fn examine(job: &Job, rooms: &Rooms) -> Result<End, Interrupted> {
+    let started = Instant::now();
+    let mut end = match breaker::within(&rooms.breaker, rooms.config.deadline, look(job, rooms)).await {
+        Some(end) => end?,
+        None => End::failed(
+            FailureClass::TimedOut,
+            format!(
+                "not done within {:?}; submit it again, or raise worker.examine.deadline",
+                rooms.config.deadline
+            ),
+        ),
+    };
+    end.timings.queued = queued(job);
+    end.timings.total = started.elapsed();
+    rooms.metrics.stages.examine.observe(end.timings.total.as_secs_f64());
+    Ok(end)
+}
+
+async fn look(job: &Job, rooms: &Rooms) -> Result<End, Interrupted> {
+    let objects = match objects(job, rooms).await {
+        Ok(objects) => objects,
+        Err(Unread::Video) => {
+            let outcome = Outcome::NotApplicable(NotApplicableReason::UnsupportedMedia);
+            return Ok(End::without_scores(outcome, "this worker has no video decoder; submit frames"));
+        }
+        Err(Unread::Failed(class, detail)) => return Ok(End::failed(class, detail)),
+    };
+    let (listed, sampled) = sample(objects);
+    let frames: Vec<_> = futures::stream::iter(sampled.into_iter().zip(0u32..))
+        .map(|(object, index)| Box::pin(frame::examine(job, rooms, object, index)))
+        .buffered(rooms.config.frames_per_job)
+        .try_collect()
+        .await?;
+    Ok(summary::sum_up(frames, listed, rooms))
+}
+
+/// The objects behind a reference, in order.
+async fn objects(job: &Job, rooms: &Rooms) -> Result<Vec<ObjectRef>, Unread> {
+    match &job.reference.source {
+        Source::Frames { objects, .. } => Ok(objects.clone()),
+        Source::Image { object, .. } => Ok(vec![object.clone()]),
+        Source::Prefix { bucket, prefix } => store::list(rooms, bucket, prefix).await,
+        Source::Video { .. } => Err(Unread::Video),
+    }
+}
+
+/// At most [`FRAMES_MAX`] of them, evenly; and how many there were.
+fn sample(objects: Vec<ObjectRef>) -> (usize, Vec<ObjectRef>) {
+    let listed = objects.len();
+    if listed <= FRAMES_MAX {
+        return (listed, objects);
+    }
+    let chosen = media::sample::evenly(listed, FRAMES_MAX);
+    (listed, chosen.into_iter().map(|index| objects[index].clone()).collect())
+}
+
+/// From submission to now, by the wall clock: the two ends are on two machines.
+fn queued(job: &Job) -> std::time::Duration {
+    let submitted = job.reference.submitted_at.unwrap_or_else(|| job.input.written_at());
+    job.input.taken_in_at.duration_since(submitted).unwrap_or_default()
+}

@@ -1,0 +1,99 @@
+//! Objects from the store, with the patience that the store's state asks for.
+
+use std::future::Future;
+
+use forensics::{Bucket, FailureClass, ObjectRef};
+use media::{Disposition, FetchError, FetchedObject, SystemicCause};
+
+use super::Rooms;
+
+/// An object that the store fails on, while it answers everything else, is at fault itself after so many
+/// tries: or one poisonous object would hold its partition for ever. Chosen: between any two of them a probe
+/// has found the store well.
+const BLAMED_MAX: u32 = 5;
+
+/// Why objects could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is a video.
+    Video,
+    /// It is their own fault.
+    Failed(FailureClass, String),
+}
+
+/// The objects below a prefix, in natural order.
+pub(super) async fn list(rooms: &Rooms, bucket: &Bucket, prefix: &str) -> Result<Vec<ObjectRef>, Unread> {
+    let timer = rooms.metrics.stages.list.start_timer();
+    let listed = patiently(rooms, bucket, || rooms.store.list(bucket, prefix)).await;
+    timer.observe_duration();
+    listed
+}
+
+/// One object, read to its end.
+pub(super) async fn fetch(
+    rooms: &Rooms,
+    bucket: &Bucket,
+    object: &ObjectRef,
+) -> Result<FetchedObject, Unread> {
+    let timer = rooms.metrics.stages.fetch.start_timer();
+    let fetched = patiently(rooms, bucket, || rooms.store.fetch(bucket, object)).await;
+    timer.observe_duration();
+    fetched
+}
+
+/// Asks the store again and again, as long as it is the store that is in trouble. The room's own quick
+/// attempts are behind every error that arrives here.
+async fn patiently<T, F>(rooms: &Rooms, bucket: &Bucket, attempt: impl Fn() -> F) -> Result<T, Unread>
+where
+    F: Future<Output = Result<T, FetchError>>,
+{
+    let (mut slow, mut blamed) = (0, 0);
+    loop {
+        rooms.breaker.pass(|| probe(rooms, bucket)).await;
+        let error = match Box::pin(attempt()).await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        match error.disposition() {
+            Disposition::Reject(class) => return Err(Unread::Failed(class, error.detail())),
+            Disposition::Retry if slow < rooms.config.slow_retries => {
+                slow += 1;
+                rooms.metrics.retries.with_label_values(&["slow"]).inc();
+            }
+            Disposition::Retry => return Err(Unread::Failed(FailureClass::TimedOut, error.detail())),
+            Disposition::Pause(cause) => {
+                blamed += u32::from(may_be_the_objects(cause));
+                if blamed == BLAMED_MAX {
+                    let detail = format!("{}; the store answers other requests", error.detail());
+                    return Err(Unread::Failed(FailureClass::TimedOut, detail));
+                }
+                rooms.metrics.retries.with_label_values(&[cause.as_str()]).inc();
+                rooms.breaker.open(cause, &error.to_string());
+            }
+            Disposition::Fatal => {
+                tracing::error!("a request to the object store cannot be made: {error}");
+                return Err(Unread::Failed(FailureClass::InvalidReference, error.detail()));
+            }
+        }
+    }
+}
+
+/// Wrong credentials, a wrong clock or too many requests never come from one object.
+fn may_be_the_objects(cause: SystemicCause) -> bool {
+    matches!(cause, SystemicCause::Unreachable | SystemicCause::ServerError)
+}
+
+/// Whether the store answers: that it refuses or lacks this bucket is an answer too.
+async fn probe(rooms: &Rooms, bucket: &Bucket) -> bool {
+    match rooms.store.probe(bucket).await {
+        Ok(()) => true,
+        Err(error) => match error.disposition() {
+            Disposition::Pause(cause) => {
+                // Keeps the reason on the readiness page fresh.
+                rooms.breaker.open(cause, &error.to_string());
+                false
+            }
+            disposition => matches!(disposition, Disposition::Reject(_)),
+        },
+    }
+}

@@ -1,0 +1,219 @@
+//! What is in flight, what is ready, and what goes into the next transaction. Pure: no clock, no I/O.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use forensics::Lane;
+use stream::offsets::{InFlight, OffsetsError};
+use stream::{AssignmentEpoch, CommitOffset, TopicPartition, Transaction};
+
+use crate::clerk::Written;
+
+/// What the intake and the jobs tell the publisher. The intake's notes are in order; a job's note follows the
+/// one that started it.
+pub(crate) enum Note {
+    /// Partitions are ours, under these epochs.
+    Assigned(Vec<(TopicPartition, AssignmentEpoch)>),
+    /// They are not any more.
+    Revoked(Vec<TopicPartition>),
+    /// These offsets were taken in, in order.
+    Started { partition: TopicPartition, epoch: AssignmentEpoch, offsets: Vec<i64> },
+    /// One of them has its outcome.
+    Finished { partition: TopicPartition, epoch: AssignmentEpoch, offset: i64, written: Box<Written> },
+}
+
+/// Every partition of the member.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    partitions: BTreeMap<TopicPartition, Partition>,
+    ready: Ready,
+    /// Whose turn it was last, so that a busy partition does not starve the others.
+    last: Option<TopicPartition>,
+}
+
+struct Partition {
+    epoch: AssignmentEpoch,
+    running: InFlight<Box<Written>>,
+    /// The finished prefix, oldest first.
+    ready: VecDeque<(i64, Box<Written>)>,
+}
+
+/// How much could be committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ready {
+    pub(crate) outcomes: usize,
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    /// Outcomes that somebody waits for.
+    pub(crate) live: usize,
+}
+
+/// Bounds of one transaction. One outcome is always taken, however large.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) records_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// What goes into one transaction.
+#[derive(Default)]
+pub(crate) struct Parcel {
+    pub(crate) parts: Vec<Part>,
+}
+
+/// The outcomes of one partition, a prefix of what is in flight there.
+pub(crate) struct Part {
+    pub(crate) partition: TopicPartition,
+    pub(crate) epoch: AssignmentEpoch,
+    pub(crate) outcomes: Vec<Box<Written>>,
+    pub(crate) next_offset: i64,
+}
+
+impl Ledger {
+    /// Takes a note. Notes about older assignments are out of date and change nothing.
+    pub(crate) fn apply(&mut self, note: Note) -> Result<(), OffsetsError> {
+        match note {
+            Note::Assigned(assigned) => {
+                for (partition, epoch) in assigned {
+                    self.forget(&partition);
+                    let fresh = Partition { epoch, running: InFlight::new(), ready: VecDeque::new() };
+                    self.partitions.insert(partition, fresh);
+                }
+            }
+            Note::Revoked(partitions) => partitions.iter().for_each(|partition| self.forget(partition)),
+            Note::Started { partition, epoch, offsets } => {
+                if let Some(held) = self.held(&partition, epoch) {
+                    offsets.into_iter().try_for_each(|offset| held.running.start(offset))?;
+                }
+            }
+            Note::Finished { partition, epoch, offset, written } => {
+                let Some(held) = self.held(&partition, epoch) else { return Ok(()) };
+                held.running.finish(offset, written)?;
+                let Some(prefix) = held.running.take_finished_prefix(usize::MAX) else { return Ok(()) };
+                let mut added = Ready::default();
+                for (offset, written) in prefix.outcomes {
+                    added.add(&written);
+                    held.ready.push_back((offset, written));
+                }
+                self.ready.join(added);
+            }
+        }
+        Ok(())
+    }
+
+    /// How much could be committed.
+    pub(crate) fn ready(&self) -> Ready {
+        self.ready
+    }
+
+    /// Nothing that was taken in is without an outcome.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.partitions.values().all(|partition| partition.running.is_empty())
+    }
+
+    /// Takes out what goes into the next transaction: of each partition a prefix.
+    pub(crate) fn select(&mut self, bounds: Bounds) -> Parcel {
+        let mut order: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
+        let start = self.last.as_ref().map_or(0, |last| order.partition_point(|partition| partition <= last));
+        let length = order.len().max(1);
+        order.rotate_left(start % length);
+        let mut parcel = Parcel::default();
+        let mut taken = Ready::default();
+        for partition in order {
+            let Some(held) = self.partitions.get_mut(&partition) else { continue };
+            let mut outcomes = Vec::new();
+            let mut next_offset = 0;
+            while let Some((offset, written)) = held.ready.front() {
+                if taken.outcomes > 0 && !taken.has_room_for(written, bounds) {
+                    break;
+                }
+                taken.add(written);
+                next_offset = offset + 1;
+                outcomes.extend(held.ready.pop_front().map(|(_, written)| written));
+            }
+            if !outcomes.is_empty() {
+                self.last = Some(partition.clone());
+                parcel.parts.push(Part { partition, epoch: held.epoch, outcomes, next_offset });
+            }
+        }
+        self.ready.leave(taken);
+        parcel
+    }
+
+    /// Gives everything up: the member rewinds, and all of it will be taken in again.
+    pub(crate) fn give_up(&mut self) {
+        self.partitions.clear();
+        self.ready = Ready::default();
+    }
+
+    /// Gives up a partition, if it is still held under this epoch.
+    pub(crate) fn give_up_partition(&mut self, partition: &TopicPartition, epoch: AssignmentEpoch) {
+        if self.held(partition, epoch).is_some() {
+            self.forget(partition);
+        }
+    }
+
+    fn held(&mut self, partition: &TopicPartition, epoch: AssignmentEpoch) -> Option<&mut Partition> {
+        self.partitions.get_mut(partition).filter(|held| held.epoch == epoch)
+    }
+
+    fn forget(&mut self, partition: &TopicPartition) {
+        let Some(held) = self.partitions.remove(partition) else { return };
+        let mut gone = Ready::default();
+        held.ready.iter().for_each(|(_, written)| gone.add(written));
+        self.ready.leave(gone);
+    }
+}
+
+impl Ready {
+    fn add(&mut self, written: &Written) {
+        self.outcomes += 1;
+        self.records += written.records.len();
+        self.bytes += written.bytes;
+        self.live += usize::from(written.tally.lane == Lane::Live);
+    }
+
+    fn has_room_for(&self, written: &Written, bounds: Bounds) -> bool {
+        self.records + written.records.len() <= bounds.records_max
+            && self.bytes + written.bytes <= bounds.bytes_max
+    }
+
+    fn join(&mut self, other: Self) {
+        self.outcomes += other.outcomes;
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.live += other.live;
+    }
+
+    fn leave(&mut self, other: Self) {
+        self.outcomes -= other.outcomes;
+        self.records -= other.records;
+        self.bytes -= other.bytes;
+        self.live -= other.live;
+    }
+}
+
+impl Parcel {
+    /// The transaction: outcome records and the offsets that they cover.
+    pub(crate) fn transaction(&self) -> Transaction {
+        Transaction {
+            records: self
+                .parts
+                .iter()
+                .flat_map(|part| &part.outcomes)
+                .flat_map(|w| w.records.clone())
+                .collect(),
+            offsets: self
+                .parts
+                .iter()
+                .map(|part| CommitOffset {
+                    partition: part.partition.clone(),
+                    epoch: part.epoch,
+                    next_offset: part.next_offset,
+                })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
