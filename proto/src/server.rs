@@ -1,6 +1,7 @@
 //! The gRPC server that every service runs its handlers on: limits, health, reflection, an orderly end.
 
 mod connections;
+mod deadline;
 mod settings;
 mod tenant;
 
@@ -18,6 +19,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+pub use deadline::deadline_of;
 pub use settings::{DEFAULTS, ServerSettings};
 pub use tenant::tenant_of;
 

@@ -13,9 +13,18 @@
 //! in the record, so that a lost store is a replay; and a position in the topic is the row's key, so that a store
 //! belongs to one topic of one log.
 
-mod store;
+mod audit;
+mod config;
+mod door;
+mod error;
+mod metrics;
+mod projector;
+mod service;
+pub mod store;
 
 #[cfg(test)]
 mod testing;
 
-pub use store::*;
+pub use config::{Config, DEFAULTS, RawConfig, Settings};
+pub use door::{Query, run};
+pub use projector::Projected;

@@ -1,0 +1,103 @@
+//! The ends that an audit judges by, read in the order that makes it free of false alarms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stream::{StreamError, TopicPartition};
+
+use super::{Audit, AuditError};
+use crate::projector::partitions;
+
+pub(super) struct Snapshot {
+    pub(super) inputs: Vec<InputPart>,
+    pub(super) outcomes: Vec<OutcomePart>,
+}
+
+/// A partition of a media topic.
+pub(super) struct InputPart {
+    pub(super) partition: TopicPartition,
+    pub(super) low: i64,
+    /// Every input below it must have an outcome.
+    pub(super) committed: i64,
+    /// No outcome may be of an input at or above it.
+    pub(super) committed_later: i64,
+}
+
+/// A partition of a topic of outcomes.
+pub(super) struct OutcomePart {
+    pub(super) partition: TopicPartition,
+    pub(super) kind: OutcomeKind,
+    pub(super) low: i64,
+    pub(super) high: i64,
+    /// How far the store had followed it; 0 where it does not.
+    pub(super) projected: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutcomeKind {
+    Verdict,
+    DeadLetter,
+}
+
+impl Snapshot {
+    pub(super) async fn take(audit: &Audit) -> Result<Self, AuditError> {
+        let log = &*audit.log;
+        let projected: BTreeMap<i32, i64> = match &audit.store {
+            Some(store) => store.offsets().await?.into_iter().collect(),
+            None => BTreeMap::new(),
+        };
+        let mut media = Vec::new();
+        for topic in audit.topics.all_media() {
+            media.extend(partitions(log, topic).await?);
+        }
+        let mut lows = Vec::with_capacity(media.len());
+        for partition in &media {
+            lows.push(log.watermarks(partition).await?.low);
+        }
+        let committed = log.committed(&audit.worker_group, &media).await?;
+        let mut outcomes = Vec::new();
+        for (topic, kind) in [
+            (&audit.topics.verdicts, OutcomeKind::Verdict),
+            (&audit.topics.dead_letters, OutcomeKind::DeadLetter),
+        ] {
+            for partition in partitions(log, topic).await? {
+                let ends = log.watermarks(&partition).await?;
+                let followed = projected.get(&partition.partition).copied().unwrap_or(0);
+                let projected = if kind == OutcomeKind::Verdict { followed } else { 0 };
+                outcomes.push(OutcomePart { partition, kind, low: ends.low, high: ends.high, projected });
+            }
+        }
+        let committed_later = log.committed(&audit.worker_group, &media).await?;
+        let inputs = media.into_iter().zip(lows).zip(committed.into_iter().zip(committed_later));
+        let inputs = inputs.map(|((partition, low), (committed, later))| InputPart {
+            partition,
+            low,
+            committed: committed.unwrap_or(low),
+            committed_later: later.unwrap_or(low).max(low),
+        });
+        Ok(Self { inputs: inputs.collect(), outcomes })
+    }
+
+    /// Offsets to read, for the progress.
+    pub(super) fn records(&self) -> u64 {
+        let outcomes = self.outcomes.iter().map(|part| part.high - part.low);
+        let inputs = self.inputs.iter().map(|part| part.committed_later - part.low);
+        outcomes.chain(inputs).map(|offsets| u64::try_from(offsets).unwrap_or(0)).sum()
+    }
+
+    /// The partitions of the verdict topic.
+    pub(super) fn verdict_partitions(&self) -> i32 {
+        let count = self.outcomes.iter().filter(|part| part.kind == OutcomeKind::Verdict).count();
+        i32::try_from(count).unwrap_or(i32::MAX)
+    }
+}
+
+/// Where retention has brought the beginning by now.
+pub(super) async fn low_now(audit: &Audit, partition: &TopicPartition) -> Result<i64, StreamError> {
+    Ok(audit.log.watermarks(partition).await?.low)
+}
+
+/// The same partition by the names of an origin.
+pub(super) fn named(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: Arc::from(topic), partition }
+}

@@ -1,0 +1,102 @@
+//! Query's door: open it, add it to a server, or run it as a process of its own.
+
+use std::sync::Arc;
+
+use ops::{Exit, ExitReason, Ops};
+use proto::server::{MESSAGE_BYTES_MAX, Services, serve};
+use proto::v1::audit_service_server::AuditServiceServer;
+use proto::v1::verdict_service_server::VerdictServiceServer;
+use stream::Log;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::projector::{Projected, Projector};
+use crate::service::{Answers, Audits};
+use crate::store::{Store, StoreError};
+
+/// The store, its projector, and the services on top of them.
+pub struct Query {
+    answers: Answers,
+    audits: Audits,
+    projected: watch::Receiver<Projected>,
+}
+
+impl Query {
+    /// Opens the store and starts to project; the topics must exist. The gate `projector` opens when it follows.
+    ///
+    /// # Errors
+    /// With the exit reason of a store that cannot be opened.
+    pub fn open(config: &Config, log: Arc<dyn Log>, ops: &Ops) -> Result<Self, Exit> {
+        let metrics = Metrics::register(&ops.registry)?;
+        let topic: Arc<str> = config.topics.verdicts.as_str().into();
+        let store = Store::open_sqlite(&config.store, &topic, &ops.tasks).map_err(|error| match error {
+            StoreError::Refused { .. } => ExitReason::Refused.because(error),
+            error => ExitReason::Unavailable.because(error),
+        })?;
+        let (sender, projected) = watch::channel(Projected::new());
+        let projector = Projector {
+            log: Arc::clone(&log),
+            store: store.clone(),
+            topic: Arc::clone(&topic),
+            pauses: config.pauses,
+            gate: ops.readiness.gate("projector"),
+            metrics: metrics.clone(),
+            projected: sender,
+        };
+        ops.tasks.spawn("projector", projector.run(ops.shutdown.clone()));
+        let audit = Audit {
+            log: Arc::clone(&log),
+            store: Some(store.clone()),
+            topics: config.topics.clone(),
+            worker_group: Arc::clone(&config.worker_group),
+        };
+        let audits = Audits {
+            audit,
+            room: Arc::new(Semaphore::new(config.audits_max)),
+            max: config.audits_max,
+            metrics: metrics.clone(),
+            tasks: ops.tasks.clone(),
+            shutdown: ops.shutdown.clone(),
+        };
+        let answers = Answers {
+            store,
+            log,
+            topic,
+            watchers: Arc::new(Semaphore::new(config.watch.watchers_max)),
+            watch: config.watch.clone(),
+            metrics,
+            tasks: ops.tasks.clone(),
+            shutdown: ops.shutdown.clone(),
+        };
+        Ok(Self { answers, audits, projected })
+    }
+
+    /// Adds VerdictService and AuditService to a server.
+    pub fn add_to(&self, services: &mut Services) {
+        let verdicts = VerdictServiceServer::new(self.answers.clone());
+        services.add(verdicts.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        let audits = AuditServiceServer::new(self.audits.clone());
+        services.add(audits.max_decoding_message_size(MESSAGE_BYTES_MAX));
+    }
+
+    /// How far the store follows the verdict topic, and whenever that changes.
+    pub fn projected(&self) -> watch::Receiver<Projected> {
+        self.projected.clone()
+    }
+}
+
+/// Runs query as a process: until shutdown is asked for, then until the requests under way are answered.
+///
+/// # Errors
+/// With the exit reason of what could not be opened, or of a failed transport.
+pub async fn run(config: Config, log: Arc<dyn Log>, listener: TcpListener, ops: Ops) -> Result<(), Exit> {
+    let mut services = Services::new();
+    Query::open(&config, log, &ops)?.add_to(&mut services);
+    let stop = ops.shutdown.clone();
+    serve(listener, services, &config.grpc, async move { stop.requested().await })
+        .await
+        .map_err(|error| ExitReason::Bug.because(format_args!("gRPC server: {error}")))
+}

@@ -1,0 +1,158 @@
+//! Verdict topic → rows, for as long as the process lives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ops::{Exit, ExitReason, Gate, Shutdown};
+use stream::{Disposition, Log, ReadBatch, ReadEnd, StreamError, TopicPartition};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::store::{Row, Seat, Store, StoreError, Stretch};
+
+/// Asking the log for its end costs a round trip on some logs.
+const LAG_EVERY: Duration = Duration::from_secs(1);
+
+/// Partition → next offset: how far the store follows the topic.
+pub type Projected = BTreeMap<i32, i64>;
+
+/// Reads all partitions without a group, from the store's own offsets: several replicas may share a store, and a
+/// lost store is built anew from the topic's beginning.
+pub(crate) struct Projector {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) store: Store,
+    pub(crate) topic: Arc<str>,
+    /// The first pause after a failure, and the longest.
+    pub(crate) pauses: (Duration, Duration),
+    pub(crate) gate: Gate,
+    pub(crate) metrics: Metrics,
+    pub(crate) projected: watch::Sender<Projected>,
+}
+
+/// Why following ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Stop {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("verdict topic: {0}")]
+    Log(#[from] StreamError),
+}
+
+impl Projector {
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Exit> {
+        let mut pause = self.pauses.0;
+        loop {
+            let began = Instant::now();
+            let stop = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                stop = self.follow() => stop,
+            };
+            self.metrics.failures.inc();
+            stop.fatal()?;
+            self.gate.not_ready(stop.to_string());
+            // What worked for a while begins with a short pause again.
+            pause = if began.elapsed() > self.pauses.1 { self.pauses.0 } else { pause };
+            tracing::warn!(retry_in_ms = pause.as_millis(), "the projector pauses: {stop}");
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(self.pauses.1);
+        }
+    }
+
+    async fn follow(&mut self) -> Stop {
+        match self.try_follow().await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn try_follow(&mut self) -> Result<std::convert::Infallible, Stop> {
+        let mut offsets: Projected = self.store.offsets().await?.into_iter().collect();
+        let from = partitions(&*self.log, &self.topic).await?;
+        let from = from.into_iter().map(|tp| {
+            let next = offsets.get(&tp.partition).copied().unwrap_or(0);
+            (tp, next)
+        });
+        let mut reader = self.log.read(from.collect(), ReadEnd::Tail).await?;
+        self.projected.send_replace(offsets.clone());
+        self.gate.ready();
+        let mut lag_known: BTreeMap<i32, Instant> = BTreeMap::new();
+        loop {
+            let batch = reader.next().await?;
+            let batch = batch.ok_or_else(|| StreamError::Closed { what: "the verdict topic".to_owned() })?;
+            let (partition, next_offset) = (batch.partition.clone(), batch.next_offset);
+            self.project(batch, offsets.get(&partition.partition).copied()).await?;
+            offsets.insert(partition.partition, next_offset);
+            self.projected.send_modify(|known| {
+                known.insert(partition.partition, next_offset);
+            });
+            let known = lag_known.get(&partition.partition);
+            if known.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
+                let lag = self.log.watermarks(&partition).await?.high - next_offset;
+                let label = partition.partition.to_string();
+                self.metrics.lag.with_label_values(&[&label]).set(lag.max(0));
+                lag_known.insert(partition.partition, Instant::now());
+            }
+        }
+    }
+
+    /// One batch, one transaction: the log's own bound of a batch is the bound of the transaction.
+    async fn project(&self, batch: ReadBatch, expected: Option<i64>) -> Result<(), StoreError> {
+        let partition = batch.partition.partition;
+        let mut rows = Vec::with_capacity(batch.records.len());
+        for record in &batch.records {
+            let seat = Seat::new(partition, record.position.offset);
+            match Row::decode(seat, record.value.as_ref()) {
+                Ok((row, _)) => rows.push(row),
+                Err(error) => {
+                    self.metrics.undecodable.inc();
+                    let offset = record.position.offset;
+                    tracing::error!(partition, offset, "skipped on the verdict topic: {error}");
+                }
+            }
+        }
+        let began = Instant::now();
+        let stretch = Stretch { partition, expected, next_offset: batch.next_offset, rows };
+        let applied = self.store.apply(vec![stretch]).await?;
+        self.metrics.apply_duration.observe(began.elapsed().as_secs_f64());
+        self.metrics.projected.inc_by(applied.inserted);
+        self.metrics.duplicates.inc_by(applied.duplicates);
+        for verdict_id in applied.divergent {
+            self.metrics.divergence.inc();
+            tracing::warn!(%verdict_id, "a later verdict of this id says something else; the first one stays");
+        }
+        Ok(())
+    }
+}
+
+/// All partitions of a topic.
+pub(crate) async fn partitions(log: &dyn Log, topic: &str) -> Result<Vec<TopicPartition>, StreamError> {
+    let topics = log.topics().await?;
+    let found = topics.into_iter().find(|description| *description.name == *topic);
+    let found = found.ok_or_else(|| StreamError::UnknownTopic { topic: topic.to_owned() })?;
+    Ok((0..found.partitions).map(|p| TopicPartition::new(Arc::clone(&found.name), p)).collect())
+}
+
+impl Stop {
+    /// What no pause can mend ends the process.
+    fn fatal(&self) -> Result<(), Exit> {
+        match self {
+            Self::Store(StoreError::Refused { .. }) => Err(ExitReason::Refused.because(self)),
+            Self::Store(_) => Ok(()),
+            Self::Log(error @ StreamError::OffsetOutOfRange { .. }) => {
+                let why = "the store has followed another log: give this one a store of its own";
+                Err(ExitReason::Refused.because(format_args!("{error}; {why}")))
+            }
+            Self::Log(error) => match error.disposition() {
+                Disposition::Retry | Disposition::Pause => Ok(()),
+                Disposition::Restart => Err(ExitReason::Temporary.because(self)),
+                Disposition::Reject | Disposition::Fatal => Err(ExitReason::Unavailable.because(self)),
+            },
+        }
+    }
+}
