@@ -1,13 +1,12 @@
 //! A record at the door: what it asks for, or why it ends right here. Pure; nothing touches the network.
 
-use forensics::{FacesIn, FailureClass, MediaId, MediaReference, Tenant};
+use forensics::{BucketAllowList, FacesIn, FailureClass, MediaId, MediaReference, Tenant};
 use prost::Message;
 use proto::json::JsonReader;
 use proto::topics::{self, headers};
 use proto::v1;
 use stream::Record;
 
-use crate::buckets::Buckets;
 use crate::job::{Input, Job, Subject};
 
 /// What becomes of a record.
@@ -24,12 +23,12 @@ pub(crate) enum Admission {
 /// Reads records.
 pub(crate) struct Door {
     json: JsonReader,
-    buckets: Buckets,
+    buckets: BucketAllowList,
 }
 
 impl Door {
     /// A door that lets references to these buckets in.
-    pub(crate) fn new(buckets: Buckets) -> Self {
+    pub(crate) fn new(buckets: BucketAllowList) -> Self {
         Self { json: JsonReader::new(), buckets }
     }
 
@@ -48,10 +47,10 @@ impl Door {
                 return Admission::Refused { input, subject, class, why: error.to_string() };
             }
         };
-        let bucket = reference.source.bucket();
-        if !self.buckets.allow(&reference.tenant, bucket) {
+        if !self.buckets.permits(&reference.tenant, &reference.source) {
             let why = format!(
-                "bucket {bucket} is not on the list of tenant {}: ask an operator to add it",
+                "bucket {} (or this part of it) is not on the list of tenant {}: ask an operator to add it",
+                reference.source.bucket(),
                 reference.tenant
             );
             let subject = Box::new(Subject::from(&reference));
@@ -105,7 +104,7 @@ fn nearest_subject(tenant: &str, media_id: &str, generation: u32) -> Subject {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use forensics::{Bucket, Lane};
+    use forensics::Lane;
     use proptest::prelude::*;
     use stream::{AssignmentEpoch, Position, TopicPartition};
 
@@ -130,7 +129,8 @@ mod tests {
     }
 
     fn door() -> Door {
-        Door::new(Buckets::for_everyone([Bucket::parse("media").unwrap()]))
+        let entries = [("*".to_owned(), vec!["media".to_owned()])];
+        Door::new(BucketAllowList::parse(entries.iter().map(|(t, b)| (t, b))).unwrap())
     }
 
     fn ends_as(value: Option<&[u8]>, content_type: Option<&str>) -> String {

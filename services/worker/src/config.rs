@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forensics::{Aggregation, Policy, Thresholds};
+use forensics::{Aggregation, BucketAllowList, Policy, Thresholds};
 use ops::config::{ByteSize, ConfigError, HumanDuration, Problems};
 use proto::topics::Topics;
 use serde::{Deserialize, Serialize};
 
-use crate::buckets::Buckets;
 use crate::engine::EngineConfig;
 
 /// The whole configuration file of a worker, as written.
@@ -20,7 +19,7 @@ pub struct RawConfig {
     /// `[topics]`: the names in use.
     #[serde(default)]
     pub topics: Topics,
-    /// `[buckets]`: tenant (or `*`) → buckets that its references may name.
+    /// `[buckets]`: tenant (or `*`) → `bucket`, `bucket/prefix` or `*`: what its references may name.
     #[serde(default)]
     pub buckets: BTreeMap<String, Vec<String>>,
     /// `[s3]`.
@@ -49,6 +48,8 @@ pub struct SettingsEngine {
     pub model: String,
     pub faces: String,
     pub device: String,
+    pub precision: String,
+    pub threads: usize,
     pub batch_max: usize,
 }
 
@@ -109,7 +110,7 @@ pub struct Config {
     /// The topic names in use.
     pub topics: Topics,
     /// Which buckets may be read for whom.
-    pub buckets: Buckets,
+    pub buckets: BucketAllowList,
     /// What turns scores into outcomes.
     pub policy: Policy,
     /// How much is taken in.
@@ -177,7 +178,7 @@ impl RawConfig {
     /// The checked configuration and the choice of engines, or everything that is wrong.
     pub fn check(self) -> Result<(Config, EngineConfig), ConfigError> {
         let mut problems = Problems::default();
-        let buckets = problems.absorb(Buckets::parse(&self.buckets));
+        let buckets = allow_list(&self.buckets, &mut problems);
         let (s3, decode) = (problems.absorb(self.s3.check()), problems.absorb(self.decode.check()));
         let engine = problems.absorb(self.worker.engine.check());
         let knobs = problems.absorb(Knobs::check(&self.worker));
@@ -202,6 +203,11 @@ impl RawConfig {
         };
         Ok((config, engine))
     }
+}
+
+fn allow_list(entries: &BTreeMap<String, Vec<String>>, problems: &mut Problems) -> Option<BucketAllowList> {
+    let parsed = BucketAllowList::parse(entries);
+    parsed.map_err(|wrong| wrong.iter().for_each(|why| problems.add("buckets", why))).ok()
 }
 
 struct Knobs {
@@ -353,10 +359,10 @@ mod tests {
         .unwrap();
         assert_eq!(config.policy, Policy::default(), "the file says what the code says");
         assert_eq!((&*config.slot, &*engine.model), ("worker-0", "scripted"));
-        assert!(config.buckets.allow(
-            &forensics::Tenant::parse("acme").unwrap(),
-            &forensics::Bucket::parse("acme-media").unwrap()
-        ));
+        let bucket = forensics::Bucket::parse("acme-media").unwrap();
+        let source = forensics::Source::prefix(bucket, "a/").unwrap();
+        assert!(config.buckets.permits(&forensics::Tenant::parse("acme").unwrap(), &source));
+        assert!(!config.buckets.permits(&forensics::Tenant::default_tenant(), &source));
     }
 
     #[test]

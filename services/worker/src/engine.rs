@@ -39,16 +39,20 @@ pub struct Engines {
 pub struct EngineConfig {
     /// A bundle's folder, `seeded:full`, `seeded:mini`, or `scripted`.
     pub model: String,
-    /// The folder of the face detector's weights, or `scripted`.
+    /// The file of the face detector's converted weights, or `scripted`.
     pub faces: String,
     /// `auto`, `cpu`, or `cuda:N`.
     pub device: String,
+    /// `auto`, `f32` or `bf16`.
+    pub precision: String,
+    /// Threads of one operation on a CPU; 0 takes one for each core.
+    pub threads: usize,
     /// Crops in one batch at most; `None`: what the engine found to pay.
     pub batch_max: Option<usize>,
 }
 
 impl SettingsEngine {
-    /// The checked choice.
+    /// The choice of engines in the configuration file, checked.
     pub fn check(&self) -> Result<EngineConfig, ConfigError> {
         let mut problems = Problems::default();
         problems.require(
@@ -59,18 +63,25 @@ impl SettingsEngine {
         problems.require(
             !self.faces.is_empty(),
             "worker.engine.faces",
-            "is required: the folder of the face detector's weights, or scripted",
+            "is required: the file of the face detector's weights, or scripted",
         );
         let cuda = |index: &str| index.parse::<u8>().is_ok();
         let device_ok =
             matches!(&*self.device, "auto" | "cpu") || self.device.strip_prefix("cuda:").is_some_and(cuda);
         problems.require(device_ok, "worker.engine.device", "must be auto, cpu or cuda:N");
+        problems.require(
+            matches!(&*self.precision, "auto" | "f32" | "bf16"),
+            "worker.engine.precision",
+            "must be auto, f32 or bf16",
+        );
         // 4,096 crops are 768 MiB, twice.
         problems.require(self.batch_max <= 4_096, "worker.engine.batch_max", "must be at most 4096");
         problems.finish(EngineConfig {
             model: self.model.clone(),
             faces: self.faces.clone(),
             device: self.device.clone(),
+            precision: self.precision.clone(),
+            threads: self.threads,
             batch_max: (self.batch_max > 0).then_some(self.batch_max),
         })
     }

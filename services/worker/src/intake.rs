@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use forensics::FailureClass;
 use futures::FutureExt;
-use ops::{Exit, ExitReason, Gate, Shutdown, TaskHandle};
+use ops::{Exit, ExitReason, Gate, Shutdown, TaskHandle, Tasks};
 use stream::{Disposition, LogHealth, Member, MemberEvent, StreamError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,8 +20,9 @@ use crate::admission::{self, Admission, Door};
 use crate::budget::{IntakeBudget, Permit};
 use crate::clerk::{Clerk, End};
 use crate::config::IntakeConfig;
-use crate::examine::{self, Rooms};
+use crate::examine::{self, Interrupted, Rooms};
 use crate::job::{Input, Job, Subject};
+use crate::metrics::Metrics;
 use crate::publish::{self, Note};
 use hand::{Hand, Pending};
 
@@ -40,6 +41,7 @@ pub(crate) struct Intake {
     pub(crate) gate: Gate,
     pub(crate) health: watch::Receiver<LogHealth>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) tasks: Tasks,
 }
 
 /// What the loop does next.
@@ -60,8 +62,15 @@ impl Intake {
         let ended = self.take_in(&mut jobs).await;
         if let Err(exit) = &ended {
             self.gate.not_ready(exit.why.clone());
+            self.tasks.fail(exit.clone());
         }
-        let drained = self.drain(&mut jobs).await;
+        let drained = if self.tasks.failure().is_some() {
+            // What jobs still do could not be committed, or not in time: others will do it.
+            jobs.shutdown().await;
+            Ok(())
+        } else {
+            self.drain(&mut jobs).await
+        };
         let Self { member, notes, shutdown, gate, .. } = self;
         // The jobs' copies are gone too: the publisher commits what is ready and ends.
         drop(notes);
@@ -282,15 +291,8 @@ impl Intake {
 
 /// One job from start to note.
 async fn conduct(job: Box<Job>, rooms: Arc<Rooms>, notes: mpsc::Sender<Note>, permit: Permit) {
-    let examined = AssertUnwindSafe(examine::examine(&job, &rooms)).catch_unwind().await;
-    let end = match examined {
-        Ok(Ok(end)) => end,
-        Ok(Err(examine::Interrupted)) => return,
-        Err(panic) => {
-            rooms.metrics.panics.inc();
-            contained(&job, panic.as_ref())
-        }
-    };
+    let examined = contained(&job, &rooms.metrics, examine::examine(&job, &rooms)).await;
+    let Ok(end) = examined else { return };
     let mut written = write(&job, &rooms.clerk, end, &rooms);
     written.permit = Some(permit);
     let Job { input, .. } = *job;
@@ -307,17 +309,27 @@ fn write(job: &Job, clerk: &Clerk, end: End, rooms: &Rooms) -> crate::clerk::Wri
     clerk.write(&job.input, &verdict, suspicious)
 }
 
-/// A panic is a bug of ours that this media's pictures have found. The class is DECODE: of all the code a job
-/// runs, only decoding and cropping meet foreign bytes, and the class is final, so that a poisonous media is
-/// not tried for ever. A copy goes to the dead letters, because a person should look.
-fn contained(job: &Job, panic: &(dyn std::any::Any + Send)) -> End {
+/// Runs an examination; a panic in it becomes an end. A panic is a bug of ours that this media's pictures have
+/// found. The class is DECODE: of all the code a job runs, only decoding and cropping meet foreign bytes, and
+/// the class is final, so that a poisonous media is not tried for ever. A copy goes to the dead letters,
+/// because a person should look.
+async fn contained(
+    job: &Job,
+    metrics: &Metrics,
+    examination: impl Future<Output = Result<End, Interrupted>>,
+) -> Result<End, Interrupted> {
+    let panic = match AssertUnwindSafe(examination).catch_unwind().await {
+        Ok(ended) => return ended,
+        Err(panic) => panic,
+    };
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     let media = ops::log_key(job.reference.media_id.as_str());
     tracing::error!(media.id = media, position = %job.input.position(), "a job panicked: {text}");
+    metrics.panics.inc();
     let detail =
         format!("the worker met a bug of its own on this media: {text}; a copy is on the dead-letter topic");
-    End { suspicious: true, ..End::failed(FailureClass::Decode, detail) }
+    Ok(End { suspicious: true, ..End::failed(FailureClass::Decode, detail) })
 }
 
 async fn until_revoked(
@@ -338,3 +350,6 @@ async fn send(notes: &mpsc::Sender<Note>, input: Input, written: crate::clerk::W
     let note = Note::Finished { partition, epoch, offset, written: Box::new(written) };
     drop(notes.send(note).await);
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,6 @@
 mod admission;
 mod batcher;
 mod breaker;
-mod buckets;
 mod budget;
 mod clerk;
 mod config;
@@ -33,7 +32,6 @@ mod publish;
 mod resilient;
 mod run;
 
-pub use buckets::Buckets;
 pub use config::{
     Config, ExamineConfig, IntakeConfig, PublishConfig, RawConfig, Settings, SettingsEngine, SettingsExamine,
     SettingsIntake, SettingsPolicy, SettingsPublish,

@@ -95,6 +95,7 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         gate: log_gate,
         health: log.health(),
         shutdown: ops.shutdown.clone(),
+        tasks: ops.tasks.clone(),
     };
     let ended = Box::pin(intake.run(publisher)).await;
     // With the intake the rooms are gone: their threads see their input closed and end.

@@ -1,0 +1,129 @@
+//! A small S3 server: GET and HEAD of objects in a map, with a tap and a fuse. The client is the real one.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use ops::Ops;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// The server's state, shared with the test.
+#[derive(Clone)]
+pub struct Store {
+    /// Where it listens.
+    pub endpoint: String,
+    objects: Arc<Mutex<BTreeMap<String, Bytes>>>,
+    reads: Arc<Mutex<BTreeMap<String, usize>>>,
+    tap: Arc<watch::Sender<Tap>>,
+}
+
+/// What happens to requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tap {
+    /// They are answered.
+    Open,
+    /// They wait.
+    Held,
+    /// 503.
+    Broken,
+}
+
+impl Store {
+    /// Listens on a free port, as a task of `ops`.
+    pub async fn start(ops: &Ops) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = Self {
+            endpoint: format!("http://{}", listener.local_addr().unwrap()),
+            objects: Arc::default(),
+            reads: Arc::default(),
+            tap: Arc::new(watch::Sender::new(Tap::Open)),
+        };
+        let (serving, tasks) = (store.clone(), ops.tasks.clone());
+        ops.tasks.spawn("store", async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let store = serving.clone();
+                tasks.spawn_finite("store connection", async move {
+                    let service = service_fn(move |request| store.clone().answer(request));
+                    let http = hyper::server::conn::http1::Builder::new();
+                    drop(http.serve_connection(TokioIo::new(socket), service).await);
+                });
+            }
+        });
+        store
+    }
+
+    /// Puts an object at `key` of the bucket `media`.
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        self.objects.lock().unwrap().insert(format!("/media/{key}"), bytes.into());
+    }
+
+    /// How requests go from now on.
+    pub fn set(&self, tap: Tap) {
+        self.tap.send_replace(tap);
+    }
+
+    /// How often the most-read object was read.
+    pub fn most_reads(&self) -> usize {
+        self.reads.lock().unwrap().values().copied().max().unwrap_or(0)
+    }
+
+    /// Reads of all objects, finished or waiting.
+    pub fn reads(&self) -> usize {
+        self.reads.lock().unwrap().values().sum()
+    }
+
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<impl Body<Data = Bytes, Error = Infallible> + use<>>, Infallible> {
+        let path = request.uri().path().to_owned();
+        let is_object = path.trim_matches('/').contains('/');
+        if request.method() == Method::GET && is_object {
+            *self.reads.lock().unwrap().entry(path.clone()).or_default() += 1;
+        }
+        let mut tap = self.tap.subscribe();
+        let now = *tap.wait_for(|tap| *tap != Tap::Held).await.unwrap();
+        let object = self.objects.lock().unwrap().get(&path).cloned();
+        let (status, bytes) = match (now, object) {
+            (Tap::Broken, _) => (StatusCode::SERVICE_UNAVAILABLE, error("ServiceUnavailable")),
+            _ if !is_object => (StatusCode::OK, Bytes::new()),
+            (_, Some(bytes)) => (StatusCode::OK, bytes),
+            (_, None) => (StatusCode::NOT_FOUND, error("NoSuchKey")),
+        };
+        let response =
+            Response::builder().status(status).header("etag", "\"1\"").header("content-length", bytes.len());
+        let bytes = if request.method() == Method::HEAD { Bytes::new() } else { bytes };
+        Ok(response.body(Whole::new(bytes)).unwrap())
+    }
+}
+
+fn error(code: &str) -> Bytes {
+    format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>test</Message></Error>").into()
+}
+
+/// A body in one piece.
+struct Whole(Option<Bytes>);
+
+impl Whole {
+    fn new(bytes: Bytes) -> Self {
+        Self((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
