@@ -38,7 +38,8 @@ pub struct Membership {
 pub enum StartAt {
     /// With the oldest record.
     Earliest,
-    /// With the first record written after the assignment.
+    /// With the first record written after the group's first assignment of the partition. A rewind comes back to
+    /// that place, not to the end of its own moment; a process that starts anew before the first commit does not.
     Latest,
 }
 
@@ -158,7 +159,7 @@ pub struct Transaction {
     pub offsets: Vec<CommitOffset>,
 }
 
-/// That a partition is done with up to an offset.
+/// That a partition is done with up to an offset. Offsets do not go back: one below what is committed is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffset {
     /// The partition.

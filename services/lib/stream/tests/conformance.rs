@@ -1,5 +1,8 @@
 //! The embedded log passes the suite that every log passes.
 
+// A test that cannot go on says where.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

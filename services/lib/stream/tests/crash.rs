@@ -1,6 +1,9 @@
 //! A crash at any instruction leaves whole transactions: a process that writes without pause is killed, again and
 //! again, and what it leaves is checked each time.
 
+// A test that cannot go on says where.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

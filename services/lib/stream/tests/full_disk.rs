@@ -1,6 +1,9 @@
 //! A disk that is really full: a small tmpfs. Where mounting is not allowed the same is tested with a page limit
 //! (`local/tests/recovery.rs`), and this says so and passes.
 
+// A test that cannot go on says where.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -56,6 +56,9 @@ pub(crate) struct View {
     pub(crate) fenced: Option<Arc<str>>,
 }
 
+/// The offsets that a transaction moves, by group and partition id.
+pub(crate) type Moves = Vec<((Arc<str>, i64), i64)>;
+
 /// Why a member's transaction must not happen.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -155,13 +158,13 @@ impl Groups {
         }
     }
 
-    /// The group of a member whose transaction may happen; [`Refusal`] when it may not.
+    /// What a member's transaction moves if it may happen; [`Refusal`] when it may not.
     pub(crate) fn check(
         &self,
         id: MemberId,
         offsets: &[CommitOffset],
         committed: impl Fn(&Arc<str>, &Partition) -> i64,
-    ) -> Result<(Arc<str>, Vec<(i64, i64)>), Refusal> {
+    ) -> Result<Moves, Refusal> {
         let member = self.members.get(&id).ok_or(Refusal::Gone)?;
         let mut stale = Vec::new();
         let mut moves: Vec<(i64, i64)> = Vec::with_capacity(offsets.len());
@@ -183,7 +186,13 @@ impl Groups {
             }
             moves.push((grant.partition.id, *next_offset));
         }
-        if stale.is_empty() { Ok((Arc::clone(&member.group), moves)) } else { Err(Refusal::Stale(stale)) }
+        if !stale.is_empty() {
+            return Err(Refusal::Stale(stale));
+        }
+        Ok(moves
+            .into_iter()
+            .map(|(id, next_offset)| ((Arc::clone(&member.group), id), next_offset))
+            .collect())
     }
 
     fn rebalance(&mut self, group: &Arc<str>, committed: &Committed) {

@@ -3,6 +3,7 @@
 mod limits;
 mod recovery;
 mod retention;
+mod storm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

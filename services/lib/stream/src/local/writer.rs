@@ -189,11 +189,10 @@ impl Writer {
             }
             (Err(Refusal::Invalid(why)), _) => Err(StreamError::Invalid { why }),
             (Ok(_), Err(error)) => Err(error),
-            (Ok((group, moves)), Ok(rows)) => self.stage(&rows).map(|positions| (group, moves, positions)),
+            (Ok(moves), Ok(rows)) => self.stage(&rows).map(|positions| (moves, positions)),
         };
         match staged {
-            Ok((group, moves, positions)) => {
-                let moves = moves.into_iter().map(|(id, next)| ((Arc::clone(&group), id), next));
+            Ok((moves, positions)) => {
                 self.round.offsets.extend(moves);
                 self.round.answers.push(Answer::Commit(member, reply, positions));
             }

@@ -51,7 +51,7 @@ async fn a_full_disk_is_named_loses_nothing_and_is_left_when_there_is_room() {
         matches!(&refused, Commit::Aborted { reason: AbortReason::Failed(StreamError::StorageFull { .. }) }),
         "{refused:?}"
     );
-    assert_eq!(revoked(&mut *member).await, [input.clone()]);
+    assert_eq!(revoked(&mut *member).await, std::slice::from_ref(input));
     assert!(member.next().now_or_never().is_none(), "no work while it could not be committed");
     assert_eq!(fixture.all(filler).await.len(), filled, "what was acknowledged is there, nothing else");
     assert_eq!(fixture.values(output).await, ["A"]);
@@ -98,7 +98,7 @@ async fn failed_fsync(fault: Fault, happened: bool) {
     let unknown = commit(&*member, vec![record(output, "a", "A")], upto(&first, 1)).await;
     assert!(matches!(unknown, Commit::Unknown { .. }), "{unknown:?}");
     assert!(health.has_changed().unwrap(), "a log whose file failed is not ready");
-    assert_eq!(revoked(&mut *member).await, [input.clone()]);
+    assert_eq!(revoked(&mut *member).await, std::slice::from_ref(input));
     let again = assigned(&mut *member).await.remove(0);
     soon(health.wait_for(LogHealth::is_ready)).await.unwrap();
     assert_eq!(again.next_offset, i64::from(happened));
