@@ -9,24 +9,26 @@ use std::sync::Arc;
 use super::Limits;
 use super::error::PickleError;
 use super::globals::{self, Global};
+use super::input::Input;
 use super::opcodes as op;
 use super::storage::{Declared, StorageTable};
-use super::value::{ElementType, Layout, TensorView, Value};
+use super::value::{ElementType, Layout};
 
 /// One pickle, read: an arena with a root.
 #[derive(Debug)]
 pub(super) struct Pickle {
-    objects: Vec<Object>,
-    root: Ref,
+    pub(super) objects: Vec<Object>,
+    pub(super) root: Ref,
     /// The storages that the objects mention.
     pub(super) storages: StorageTable,
 }
 
 /// An index into the arena.
-type Ref = u32;
+pub(super) type Ref = u32;
 
+/// A plain object; what it holds lies elsewhere in the arena.
 #[derive(Debug)]
-enum Object {
+pub(super) enum Object {
     None,
     Bool(bool),
     Int(i128),
@@ -45,9 +47,8 @@ enum Object {
 /// Reads one pickle up to and including its `STOP`.
 pub(super) fn read_pickle(source: impl Read, limits: Limits) -> Result<Pickle, PickleError> {
     let mut machine = Machine {
-        source: source.take(limits.pickle_bytes),
+        input: Input::new(source, limits.pickle_bytes),
         limits,
-        at: 0,
         cost: 0,
         objects: Vec::new(),
         stack: Vec::new(),
@@ -61,9 +62,8 @@ pub(super) fn read_pickle(source: impl Read, limits: Limits) -> Result<Pickle, P
 }
 
 struct Machine<R> {
-    source: std::io::Take<R>,
+    input: Input<R>,
     limits: Limits,
-    at: u64,
     cost: usize,
     objects: Vec<Object>,
     stack: Vec<Ref>,
@@ -75,17 +75,17 @@ struct Machine<R> {
 impl<R: Read> Machine<R> {
     /// Runs one opcode; false after `STOP`.
     fn step(&mut self) -> Result<bool, PickleError> {
-        let opcode = self.byte()?;
+        let opcode = self.input.byte()?;
         match opcode {
             op::STOP => return Ok(false),
             op::PROTO => {
-                let version = self.byte()?;
+                let version = self.input.byte()?;
                 if !(2..=5).contains(&version) {
                     return Err(PickleError::Unsupported(format!("pickle protocol {version}")));
                 }
             }
             op::FRAME => {
-                self.array::<8>()?;
+                self.input.array::<8>()?;
             }
             op::MARK => {
                 self.charge(1)?;
@@ -156,41 +156,44 @@ impl<R: Read> Machine<R> {
                 let items = self.pop_to_mark()?;
                 self.extend_dict(&items)?;
             }
-            _ => return Err(PickleError::Opcode { opcode, at: self.at - 1 }),
+            _ => return Err(PickleError::Opcode { opcode, at: self.input.at - 1 }),
         }
         Ok(true)
     }
 
     fn number(&mut self, opcode: u8) -> Result<(), PickleError> {
         let object = match opcode {
-            op::BININT => Object::Int(i32::from_le_bytes(self.array()?).into()),
-            op::BININT1 => Object::Int(self.byte()?.into()),
-            op::BININT2 => Object::Int(u16::from_le_bytes(self.array()?).into()),
-            op::BINFLOAT => Object::Float(f64::from_be_bytes(self.array()?)),
+            op::BININT => Object::Int(i32::from_le_bytes(self.input.array()?).into()),
+            op::BININT1 => Object::Int(self.input.byte()?.into()),
+            op::BININT2 => Object::Int(u16::from_le_bytes(self.input.array()?).into()),
+            op::BINFLOAT => Object::Float(f64::from_be_bytes(self.input.array()?)),
             op::LONG1 | op::LONG4 => {
-                let length =
-                    if opcode == op::LONG1 { self.byte()?.into() } else { u32::from_le_bytes(self.array()?) };
+                let length = if opcode == op::LONG1 {
+                    self.input.byte()?.into()
+                } else {
+                    u32::from_le_bytes(self.input.array()?)
+                };
                 if length > 16 {
                     return Err(self.malformed(format!("a number of {length} bytes")));
                 }
-                let bytes = self.bytes(u64::from(length))?;
+                let bytes = self.input.bytes(u64::from(length))?;
                 let fill = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
                 let mut wide = [fill; 16];
                 wide[..bytes.len()].copy_from_slice(&bytes);
                 Object::Int(i128::from_le_bytes(wide))
             }
-            _ => return Err(PickleError::Opcode { opcode, at: self.at - 1 }),
+            _ => return Err(PickleError::Opcode { opcode, at: self.input.at - 1 }),
         };
         self.push(object)
     }
 
     fn string(&mut self, opcode: u8) -> Result<(), PickleError> {
         let length = match opcode {
-            op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::SHORT_BINBYTES => self.byte()?.into(),
-            op::BINUNICODE | op::BINSTRING | op::BINBYTES => u32::from_le_bytes(self.array()?).into(),
-            _ => u64::from_le_bytes(self.array()?),
+            op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::SHORT_BINBYTES => self.input.byte()?.into(),
+            op::BINUNICODE | op::BINSTRING | op::BINBYTES => u32::from_le_bytes(self.input.array()?).into(),
+            _ => u64::from_le_bytes(self.input.array()?),
         };
-        let bytes = self.bytes(length)?;
+        let bytes = self.input.bytes(length)?;
         let is_bytes = matches!(opcode, op::SHORT_BINBYTES | op::BINBYTES | op::BINBYTES8);
         let object = if is_bytes {
             Object::Bytes(bytes.into())
@@ -203,9 +206,9 @@ impl<R: Read> Machine<R> {
 
     fn memo(&mut self, opcode: u8) -> Result<(), PickleError> {
         let slot = match opcode {
-            op::BINPUT | op::BINGET => self.byte()?.into(),
+            op::BINPUT | op::BINGET => self.input.byte()?.into(),
             op::MEMOIZE => self.memo.len() as u32,
-            _ => u32::from_le_bytes(self.array()?),
+            _ => u32::from_le_bytes(self.input.array()?),
         };
         if matches!(opcode, op::BINGET | op::LONG_BINGET) {
             let known = self.memo.get(&slot).copied();
@@ -220,9 +223,9 @@ impl<R: Read> Machine<R> {
     }
 
     fn global(&mut self, opcode: u8) -> Result<(), PickleError> {
-        let at = self.at;
+        let at = self.input.at;
         let (module, name) = if opcode == op::GLOBAL {
-            (self.line()?, self.line()?)
+            (self.input.line()?, self.input.line()?)
         } else {
             let names = self.pop_many(2)?;
             (self.text(names[0])?.to_string(), self.text(names[1])?.to_string())
@@ -314,7 +317,7 @@ impl<R: Read> Machine<R> {
         let kind = parts.first().map(|&kind| self.text(kind)).transpose()?;
         if kind.as_deref() != Some("storage") {
             let name = format!("persistent object {:?}", kind.as_deref().unwrap_or("()"));
-            return Err(PickleError::Forbidden { name, at: self.at });
+            return Err(PickleError::Forbidden { name, at: self.input.at });
         }
         let (class, key, elements, view) = match *parts.as_slice() {
             [_, class, key, _, elements] => (class, key, elements, None),
@@ -449,104 +452,7 @@ impl<R: Read> Machine<R> {
         }
     }
 
-    fn byte(&mut self) -> Result<u8, PickleError> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], PickleError> {
-        let mut bytes = [0; N];
-        self.source.read_exact(&mut bytes).map_err(|error| self.ended(error))?;
-        self.at += N as u64;
-        Ok(bytes)
-    }
-
-    /// `length` bytes; memory grows with what really comes.
-    fn bytes(&mut self, length: u64) -> Result<Vec<u8>, PickleError> {
-        let mut bytes = Vec::new();
-        self.source.by_ref().take(length).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 != length {
-            return Err(self.ended(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        self.at += length;
-        Ok(bytes)
-    }
-
-    /// A name up to the end of its line. 256 bytes are more than any name on the list.
-    fn line(&mut self) -> Result<String, PickleError> {
-        let mut bytes = Vec::new();
-        loop {
-            match self.byte()? {
-                b'\n' => break,
-                _ if bytes.len() == 256 => return Err(self.malformed("a name of more than 256 bytes")),
-                byte => bytes.push(byte),
-            }
-        }
-        String::from_utf8(bytes).map_err(|_| self.malformed("a name that is not UTF-8"))
-    }
-
-    fn ended(&self, error: std::io::Error) -> PickleError {
-        match (self.source.limit(), error.kind()) {
-            (0, std::io::ErrorKind::UnexpectedEof) => {
-                PickleError::TooLarge { what: "bytes of pickle", limit: self.limits.pickle_bytes }
-            }
-            _ => error.into(),
-        }
-    }
-
     fn malformed(&self, what: impl Into<String>) -> PickleError {
-        PickleError::Malformed { what: what.into(), at: self.at }
+        self.input.malformed(what)
     }
-}
-
-impl Pickle {
-    /// The tree under the root, its tensors over `storages` (in the table's order). A pickle may refer to one
-    /// object many times or to itself; depth and nodes are therefore counted again.
-    pub(super) fn into_value(self, storages: &[Arc<[u8]>], limits: Limits) -> Result<Value, PickleError> {
-        let mut nodes = 0;
-        self.value(self.root, &mut Walk { storages, limits, nodes: &mut nodes }, 0)
-    }
-
-    fn value(&self, reference: Ref, walk: &mut Walk<'_>, depth: usize) -> Result<Value, PickleError> {
-        *walk.nodes += 1;
-        if *walk.nodes > walk.limits.objects {
-            return Err(PickleError::TooLarge { what: "objects", limit: walk.limits.objects as u64 });
-        }
-        if depth > walk.limits.depth {
-            return Err(PickleError::TooLarge { what: "levels of nesting", limit: walk.limits.depth as u64 });
-        }
-        let all = |items: &[Ref], walk: &mut Walk<'_>| -> Result<Vec<Value>, PickleError> {
-            items.iter().map(|&item| self.value(item, walk, depth + 1)).collect()
-        };
-        Ok(match &self.objects[reference as usize] {
-            Object::None => Value::None,
-            Object::Bool(value) => Value::Bool(*value),
-            Object::Int(value) => Value::Int(*value),
-            Object::Float(value) => Value::Float(*value),
-            Object::Text(text) => Value::Text(text.clone()),
-            Object::Bytes(bytes) => Value::Bytes(bytes.clone()),
-            Object::Tuple(items) => Value::Tuple(all(items, walk)?),
-            Object::List(items) => Value::List(all(items, walk)?),
-            Object::Dict(entries) => {
-                let mut dict = Vec::new();
-                for &(key, value) in entries {
-                    dict.push((self.value(key, walk, depth + 1)?, self.value(value, walk, depth + 1)?));
-                }
-                Value::Dict(dict)
-            }
-            Object::Tensor { storage, element, layout } => Value::Tensor(TensorView {
-                bytes: walk.storages[*storage].clone(),
-                element: *element,
-                layout: layout.clone(),
-            }),
-            Object::Global(Global::Inert(name)) | Object::Opaque(name) => Value::Opaque(name.clone()),
-            Object::Global(other) => Value::Opaque(format!("{other:?}").into()),
-            Object::Storage { .. } => Value::Opaque("storage".into()),
-        })
-    }
-}
-
-struct Walk<'a> {
-    storages: &'a [Arc<[u8]>],
-    limits: Limits,
-    nodes: &'a mut usize,
 }

@@ -10,16 +10,18 @@
 mod archive;
 mod error;
 mod globals;
+mod input;
 mod legacy;
 mod machine;
 mod opcodes;
 mod state_dict;
 mod storage;
+#[cfg(test)]
+mod tests;
+mod tree;
 mod value;
 #[cfg(test)]
 pub(crate) mod writer;
-#[cfg(test)]
-mod tests;
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
