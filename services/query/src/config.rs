@@ -123,11 +123,7 @@ impl RawConfig {
             topics: self.topics,
             worker_group: worker_group.into(),
             audits_max,
-            store: SqliteConfig {
-                file: store.file,
-                readers: store.readers,
-                waiting_max: store.waiting_max,
-            },
+            store: SqliteConfig { file: store.file, readers: store.readers, waiting_max: store.waiting_max },
             pauses: (projector.pause_first.get(), projector.pause_max.get()),
             watch: WatchConfig {
                 watchers_max: watch.watchers_max,

@@ -35,7 +35,10 @@ impl Metrics {
                 "verdict_divergence_total",
                 "Verdicts whose id had a row that says something else; the first stays",
             )?,
-            undecodable: one("verdict_undecodable_total", "Records of the verdict topic that are no verdict")?,
+            undecodable: one(
+                "verdict_undecodable_total",
+                "Records of the verdict topic that are no verdict",
+            )?,
             failures: one("projector_failures_total", "Times the projector had to begin anew")?,
             apply_duration: histogram(
                 registry,
@@ -51,7 +54,10 @@ impl Metrics {
             )?,
             watchers: gauge(registry, "touchstone_query_watchers", "Open WatchVerdicts streams")?,
             watch_missed: one("watch_missed_total", "Verdicts that slow watchers were told they missed")?,
-            audit_missing: one("audit_missing_total", "Committed inputs that audits found without an outcome")?,
+            audit_missing: one(
+                "audit_missing_total",
+                "Committed inputs that audits found without an outcome",
+            )?,
             audit_violations: counters(
                 registry,
                 "touchstone_query_audit_violations_total",

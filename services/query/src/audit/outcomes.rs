@@ -195,10 +195,7 @@ async fn readable(
 
 /// Where retention has removed outcomes, an input that is not younger than the oldest outcome left may have had one:
 /// an outcome is written after its input. `None`: no outcome was removed.
-pub(super) async fn retained_since_ms(
-    audit: &Audit,
-    snapshot: &Snapshot,
-) -> Result<Option<i64>, AuditError> {
+pub(super) async fn retained_since_ms(audit: &Audit, snapshot: &Snapshot) -> Result<Option<i64>, AuditError> {
     let mut since = None;
     for part in &snapshot.outcomes {
         let low = low_now(audit, &part.partition).await?;

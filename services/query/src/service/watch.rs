@@ -42,9 +42,10 @@ pub(super) async fn start(
     let (offsets, missed) = beginning(answers, &request).await?;
     let from = offsets.iter().cloned().collect();
     let reader = answers.log.read(from, ReadEnd::Tail).await.map_err(|error| match error {
-        StreamError::OffsetOutOfRange { .. } => {
-            QueryError::invalid("resume_token", "belongs to another log: begin without a token, or from_start")
-        }
+        StreamError::OffsetOutOfRange { .. } => QueryError::invalid(
+            "resume_token",
+            "belongs to another log: begin without a token, or from_start",
+        ),
         error => error.into(),
     })?;
     let (sender, receiver) = mpsc::channel(answers.watch.buffer);
@@ -109,6 +110,7 @@ struct Watcher {
 impl Watcher {
     async fn run(mut self, shutdown: Shutdown) {
         self.metrics.watchers.inc();
+        self.metrics.watch_missed.inc_by(self.missed);
         if let Err(error) = self.watch(&shutdown).await {
             // A watcher whose buffer is full learns it from the end of the stream.
             let _told = self.sender.try_send(Err(error.into())).is_ok();
@@ -128,7 +130,6 @@ impl Watcher {
                 () = shutdown.requested() => return Err(QueryError::Leaving),
                 () = sleep_until(deadline) => return Err(QueryError::Deadline),
                 Ok(room) = sender.reserve(), if self.missed > 0 => {
-                    self.metrics.watch_missed.inc_by(self.missed);
                     let gap = v1::watch_verdicts_response::Gap { missed_count: self.missed };
                     self.missed = 0;
                     self.send(room, Event::Gap(gap));
@@ -169,16 +170,19 @@ impl Watcher {
             if row.tenant != self.tenant || !self.filter.passes(&row) {
                 continue;
             }
-            if self.missed > 0 {
-                self.missed += 1;
-                continue;
-            }
-            match room(sender, self.config.patience, &halt).await? {
+            let room = match self.missed {
+                0 => room(sender, self.config.patience, &halt).await?,
+                _ => None,
+            };
+            match room {
                 Some(room) => {
                     self.send(room, Event::Verdict(verdict));
                     sent = true;
                 }
-                None => self.missed = 1,
+                None => {
+                    self.missed += 1;
+                    self.metrics.watch_missed.inc();
+                }
             }
         }
         self.offsets[index] = batch.next_offset;

@@ -1,0 +1,145 @@
+//! The store at size: how fast the projector's transactions fill it, and how fast it answers when full.
+//!
+//! `cargo bench -p query --profile dev --bench query -- [--rows N]`, 100,000 rows by default.
+#![allow(clippy::print_stdout, missing_docs)]
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bytes::Bytes;
+use forensics::{Tenant, VerdictId};
+use prost::Message;
+use proto::v1;
+use query::store::{Filter, PageBounds, Row, Seat, SqliteConfig, Store, Stretch};
+
+/// Records of one transaction: what the log gives in one batch.
+const BATCH: u64 = 512;
+
+const QUESTIONS: u64 = 2_000;
+
+fn main() {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--rows").skip(1);
+    let rows = arguments.next().map_or(100_000, |rows| rows.parse().expect("--rows takes a number"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(bench(rows));
+}
+
+async fn bench(rows: u64) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = SqliteConfig { file: folder.path().join("store.db"), readers: 2, waiting_max: 64 };
+    let tasks = ops::Tasks::new(ops::Shutdown::new(Duration::ZERO));
+    let store = Store::open_sqlite(&config, "verdicts", &tasks).expect("a new store");
+    let tenant = Tenant::default_tenant();
+
+    let began = Instant::now();
+    let mut next = 0;
+    while next < rows {
+        let end = rows.min(next + BATCH);
+        let stretch = Stretch {
+            partition: 0,
+            expected: (next > 0).then_some(next as i64),
+            next_offset: end as i64,
+            rows: (next..end).map(row).collect(),
+        };
+        store.apply(vec![stretch]).await.expect("room on the disk");
+        next = end;
+    }
+    let per_second = rows as f64 / began.elapsed().as_secs_f64();
+    line("query_project", per_second, "rows/s", per_second / 10_000.0, "10000 rows/s wanted");
+
+    let mut took = Vec::new();
+    for n in 0..QUESTIONS {
+        let media_id = format!("media-{}", scatter(n) % rows);
+        let began = Instant::now();
+        let found = store.newest(&tenant, vec![media_id]).await.expect("an answer");
+        took.push(began.elapsed());
+        assert_eq!(found.len(), 1);
+    }
+    latency("query_get_p99", took, 5.0);
+
+    for (name, filter) in filters() {
+        let mut took = Vec::new();
+        let mut after = None;
+        for _ in 0..QUESTIONS / 10 {
+            let bounds = PageBounds { rows_max: 100, bytes_max: 3 << 20 };
+            let began = Instant::now();
+            let page = store.list(&tenant, filter.clone(), after, bounds).await.expect("an answer");
+            took.push(began.elapsed());
+            after = page.next;
+        }
+        latency(&format!("query_list_{name}_p99"), took, 20.0);
+    }
+}
+
+fn filters() -> [(&'static str, Filter); 6] {
+    [
+        ("all", Filter::default()),
+        ("outcome", Filter { outcomes: [2].into(), ..Filter::default() }),
+        (
+            "probability",
+            Filter { probability_min: Some(0.33), probability_max: Some(0.34), ..Filter::default() },
+        ),
+        ("label", Filter { labels: [("shelf".to_owned(), "7".to_owned())].into(), ..Filter::default() }),
+        // Nothing meets both: the page ends at its bound of candidates.
+        (
+            "contradiction",
+            Filter {
+                outcomes: [1].into(),
+                labels: [("even".to_owned(), "yes".to_owned())].into(),
+                ..Filter::default()
+            },
+        ),
+        ("model", Filter { model_name: Some("two-stream".to_owned()), ..Filter::default() }),
+    ]
+}
+
+fn row(n: u64) -> Row {
+    let mut id = [0; 32];
+    id.chunks_exact_mut(8).zip(0..).for_each(|(part, k)| {
+        part.copy_from_slice(&scatter(n.wrapping_mul(4).wrapping_add(k)).to_be_bytes());
+    });
+    let face = v1::FaceVerdict {
+        score: 0.5,
+        landmarks: vec![v1::Point { x: 1.0, y: 2.0 }; 5],
+        ..Default::default()
+    };
+    let labels =
+        [("shelf", (n % 100).to_string()), ("even", if n % 2 == 0 { "yes" } else { "no" }.to_owned())];
+    let verdict = v1::Verdict {
+        verdict_id: VerdictId::from_bytes(id).to_string(),
+        tenant: "default".to_owned(),
+        media_id: format!("media-{n}"),
+        // Odd rows have odd outcomes.
+        outcome: 1 + (n % 4) as i32 / 2 * 2 + (n % 2 == 0) as i32,
+        probability: Some((scatter(n) % 10_000) as f32 / 10_000.0),
+        model: Some(v1::ModelIdentity {
+            name: "two-stream".to_owned(),
+            sha256: "ab".repeat(32),
+            ..Default::default()
+        }),
+        faces: vec![face; 3],
+        timeline: vec![v1::FrameVerdict { key: "frames/0001.jpg".to_owned(), ..Default::default() }; 8],
+        labels: labels.map(|(k, v)| (k.to_owned(), v)).into(),
+        created_at: Some((UNIX_EPOCH + Duration::from_millis(1_795_485_600_000 + n)).into()),
+        ..Default::default()
+    };
+    let record = Bytes::from(verdict.encode_to_vec());
+    Row::decode(Seat::new(0, n as i64), Some(&record)).expect("a verdict").0
+}
+
+/// SplitMix64's finaliser: ids are as scattered as hashes.
+fn scatter(n: u64) -> u64 {
+    let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn latency(name: &str, mut took: Vec<Duration>, bound_ms: f64) {
+    took.sort_unstable();
+    let p99_ms = took[took.len() * 99 / 100].as_secs_f64() * 1e3;
+    line(name, p99_ms, "ms", bound_ms / p99_ms, &format!("{bound_ms} ms allowed"));
+}
+
+fn line(name: &str, value: f64, unit: &str, ratio: f64, against: &str) {
+    println!("BENCH {name} {value:.3} {unit} ratio {ratio:.2} against {against}");
+}
