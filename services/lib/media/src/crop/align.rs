@@ -17,9 +17,6 @@ const SCALE: f64 = 1.3;
 /// then covers 4 to 16,384 pixels a side, more than any face that a detector reports in an allowed picture.
 const ZOOM_MAX: f64 = 64.0;
 
-/// Coordinates are rounded to 1/2048 pixel: four weights of 22 bits and a byte make 30 bits.
-const FRACTION_BITS: u32 = 11;
-
 /// The aligned crop, or `None` where the landmarks give no sensible transform.
 pub(super) fn crop(frame: &Frame, landmarks: &[Point; 5]) -> Option<Box<[u8]>> {
     let inverse = Similarity::between(landmarks, &template())?.inverse(frame)?;
@@ -85,35 +82,33 @@ fn mean(points: &[(f64, f64); 5]) -> (f64, f64) {
     (x / 5.0, y / 5.0)
 }
 
+/// Coordinates while walking a row: fixed point with 31 binary places, so that 256 steps stay exact enough.
+const PLACES: u32 = 31;
+
 /// Fills the crop: pixel centres at whole coordinates, bilinear, black beyond the frame (as OpenCV's
-/// `warpAffine` with its defaults, but not rounded to 1/32 pixel).
+/// `warpAffine` with its defaults, which rounds coordinates to 1/32 pixel).
 fn warp(frame: &Frame, inverse: &Similarity) -> Box<[u8]> {
     let mut pixels = vec![0; CROP_BYTES].into_boxed_slice();
-    let (width, height) = (i64::from(frame.width()), i64::from(frame.height()));
-    let one = f64::from(1u32 << 20);
-    // Steps in 1/2^31: 256 of them stay far below 1/2048 pixel of error, and i64 holds any coordinate.
-    let step = ((inverse.a * one * 2048.0) as i64, (inverse.b * one * 2048.0) as i64);
-    let shift = 31 - FRACTION_BITS;
-    let mask = (1i64 << FRACTION_BITS) - 1;
+    let fixed = |value: f64| (value * f64::from(1u32 << PLACES)) as i64;
+    let step = (fixed(inverse.a), fixed(inverse.b));
+    let (width, height) = (u64::from(frame.width()), u64::from(frame.height()));
     let stride = frame.width() as usize * 3;
     let rgb = frame.rgb();
     for (row, line) in pixels.chunks_exact_mut(CROP_SIDE * 3).enumerate() {
         let (x, y) = inverse.apply(0.0, row as f64);
-        let (mut x, mut y) = ((x * one * 2048.0) as i64, (y * one * 2048.0) as i64);
+        let (mut x, mut y) = (fixed(x), fixed(y));
         for pixel in line.chunks_exact_mut(3) {
-            let half = 1i64 << (shift - 1);
-            let (fine_x, fine_y) = ((x + half) >> shift, (y + half) >> shift);
-            let (column, line_index) = (fine_x >> FRACTION_BITS, fine_y >> FRACTION_BITS);
-            let weights = Weights::new((fine_x & mask) as u32, (fine_y & mask) as u32);
-            if column >= 0 && line_index >= 0 && column + 1 < width && line_index + 1 < height {
-                let at = line_index as usize * stride + column as usize * 3;
-                let (upper, lower) = (&rgb[at..at + 6], &rgb[at + stride..at + stride + 6]);
-                for channel in 0..3 {
-                    pixel[channel] =
-                        weights.mix([upper[channel], upper[channel + 3], lower[channel], lower[channel + 3]]);
-                }
-            } else if column >= -1 && line_index >= -1 && column < width && line_index < height {
-                border(frame, (column, line_index), &weights, pixel);
+            let (column, weights_x) = split(x, X_BITS);
+            let (line_index, weights_y) = split(y, Y_BITS);
+            let weights = Weights::new(weights_x, weights_y);
+            // As unsigned numbers those left of and above the frame are huge.
+            let inside = (column as u64) < width - 1 && (line_index as u64) < height - 1;
+            let at = if inside { line_index as usize * stride + column as usize * 3 } else { rgb.len() };
+            // Two neighbours are six bytes, read as eight: the frame's last ones go the slow way.
+            if let (Some(upper), Some(lower)) = (eight(rgb, at), eight(rgb, at + stride)) {
+                pixel.copy_from_slice(&weights.mix([upper, upper >> 24, lower, lower >> 24]));
+            } else {
+                pixel.copy_from_slice(&border(frame, (column, line_index), &weights));
             }
             x += step.0;
             y += step.1;
@@ -122,31 +117,56 @@ fn warp(frame: &Frame, inverse: &Similarity) -> Box<[u8]> {
     pixels
 }
 
-/// A pixel of which a part lies beyond the edge: black there.
-#[cold]
-fn border(frame: &Frame, (column, line): (i64, i64), weights: &Weights, pixel: &mut [u8]) {
-    let at = |x: i64, y: i64| {
-        let inside = x >= 0 && y >= 0 && x < i64::from(frame.width()) && y < i64::from(frame.height());
-        if inside { frame.pixel(x as u32, y as u32) } else { [0; 3] }
-    };
-    let corners = [at(column, line), at(column + 1, line), at(column, line + 1), at(column + 1, line + 1)];
-    for (channel, value) in pixel.iter_mut().enumerate() {
-        *value = weights.mix(corners.map(|corner| corner[channel]));
-    }
+fn eight(rgb: &[u8], at: usize) -> Option<u64> {
+    let bytes = rgb.get(at..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*bytes))
 }
 
-/// Shares of the four neighbours; they add up to 2^22.
-struct Weights([u32; 4]);
+/// Whole pixels and, rounded to `bits` binary places, the rest.
+fn split(coordinate: i64, bits: u32) -> (i64, u64) {
+    let shift = PLACES - bits;
+    let fine = (coordinate + (1 << (shift - 1))) >> shift;
+    (fine >> bits, (fine & ((1 << bits) - 1)) as u64)
+}
+
+/// A pixel that lies beyond the edge, in part or whole: black there.
+#[cold]
+fn border(frame: &Frame, (column, line): (i64, i64), weights: &Weights) -> [u8; 3] {
+    let at = |x: i64, y: i64| {
+        let inside = x >= 0 && y >= 0 && x < i64::from(frame.width()) && y < i64::from(frame.height());
+        let [r, g, b] = if inside { frame.pixel(x as u32, y as u32) } else { [0; 3] };
+        u64::from_le_bytes([r, g, b, 0, 0, 0, 0, 0])
+    };
+    weights.mix([at(column, line), at(column + 1, line), at(column, line + 1), at(column + 1, line + 1)])
+}
+
+/// Binary places of a coordinate. Together they are 13, and 13 + 8 bits of a value make 21: three channels
+/// in one 64-bit number.
+const X_BITS: u32 = 6;
+const Y_BITS: u32 = 7;
+
+/// Bits of one channel's lane.
+const LANE: u32 = X_BITS + Y_BITS + 8;
+
+/// Shares of the four neighbours; they add up to 2^13.
+struct Weights([u64; 4]);
 
 impl Weights {
-    fn new(x: u32, y: u32) -> Self {
-        let one = 1 << FRACTION_BITS;
-        Self([(one - x) * (one - y), x * (one - y), (one - x) * y, x * y])
+    fn new(x: u64, y: u64) -> Self {
+        let (all_x, all_y) = (1 << X_BITS, 1 << Y_BITS);
+        Self([(all_x - x) * (all_y - y), x * (all_y - y), (all_x - x) * y, x * y])
     }
 
-    fn mix(&self, corners: [u8; 4]) -> u8 {
-        let sum: u32 = self.0.iter().zip(corners).map(|(weight, value)| weight * u32::from(value)).sum();
-        ((sum + (1 << (2 * FRACTION_BITS - 1))) >> (2 * FRACTION_BITS)) as u8
+    /// The mix of four pixels, each in the low 24 bits.
+    fn mix(&self, corners: [u64; 4]) -> [u8; 3] {
+        const HALF: u64 = 1 << (X_BITS + Y_BITS - 1);
+        let mut lanes = HALF | HALF << LANE | HALF << (2 * LANE);
+        for (weight, corner) in self.0.iter().zip(corners) {
+            let spread =
+                corner & 0xff | (corner & 0xff00) << (LANE - 8) | (corner & 0xff_0000) << (2 * LANE - 16);
+            lanes += weight * spread;
+        }
+        [0, LANE, 2 * LANE].map(|lane| (lanes >> (lane + X_BITS + Y_BITS)) as u8)
     }
 }
 

@@ -79,7 +79,9 @@ impl DecodeLimits {
         }
         if width.max(height) > self.side_max {
             let most = self.side_max;
-            return Err(DecodeError::TooLarge(format!("{width} × {height} pixels, the longest side is {most}")));
+            return Err(DecodeError::TooLarge(format!(
+                "{width} × {height} pixels, the longest side is {most}"
+            )));
         }
         if u64::from(width) * u64::from(height) > self.pixels_max {
             let most = self.pixels_max;

@@ -23,6 +23,10 @@ pub(super) struct Layout {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) orientation: Orientation,
+    /// Where the end marker starts.
+    pub(super) end: usize,
+    /// Whether all pixels come in one scan.
+    pub(super) one_scan: bool,
 }
 
 /// What is known so far.
@@ -30,6 +34,8 @@ pub(super) struct Layout {
 struct Seen {
     frame: Option<FrameHeader>,
     scans: u32,
+    /// Components of the first scan.
+    first_scan: usize,
     orientation: Orientation,
 }
 
@@ -50,7 +56,7 @@ impl Layout {
         loop {
             let (marker, next) = next_marker(bytes, at)?;
             match marker {
-                marker::EOI => return seen.finish(limits),
+                marker::EOI => return seen.finish(limits, next - 2),
                 marker::SOI | marker::TEM | 0xd0..=0xd7 => at = next,
                 _ => {
                     let (segment, end) = segment(bytes, next)?;
@@ -82,6 +88,9 @@ impl Seen {
             }
             marker::SOS => {
                 self.scans += 1;
+                if self.scans == 1 {
+                    self.first_scan = segment.first().copied().map_or(0, usize::from);
+                }
                 let frame = self.frame.as_ref();
                 let frame = frame.ok_or_else(|| DecodeError::Broken("a scan before its frame".to_owned()))?;
                 limits.check_scans(self.scans, u64::from(frame.width) * u64::from(frame.height))?;
@@ -98,9 +107,13 @@ impl Seen {
         Ok(())
     }
 
-    fn finish(self, limits: &DecodeLimits) -> Result<Layout, DecodeError> {
+    fn finish(self, limits: &DecodeLimits, end: usize) -> Result<Layout, DecodeError> {
         let frame = self.frame.filter(|_| self.scans > 0);
         let frame = frame.ok_or_else(|| DecodeError::Broken("a JPEG without a picture".to_owned()))?;
+        if !frame.progressive && self.scans > 1 && self.first_scan == frame.samples.len() {
+            // The decoder ends at the second scan, wherever the first one broke off.
+            return Err(DecodeError::Broken("a scan after the only one".to_owned()));
+        }
         let pixels = u64::from(frame.width) * u64::from(frame.height);
         // u8 RGB; and where all scans must be in before a pixel is known, 16 bits for each sample. An
         // orientation needs a second picture, but only after those are freed.
@@ -109,7 +122,13 @@ impl Seen {
         let coefficients = if whole { 2 * pixels * frame.samples.iter().sum::<u64>() / most } else { 0 };
         let turned = if self.orientation == Orientation::default() { 0 } else { 3 * pixels };
         limits.check_memory(3 * pixels + coefficients.max(turned))?;
-        Ok(Layout { width: frame.width, height: frame.height, orientation: self.orientation })
+        Ok(Layout {
+            width: frame.width,
+            height: frame.height,
+            orientation: self.orientation,
+            end,
+            one_scan: !whole,
+        })
     }
 }
 

@@ -86,11 +86,12 @@ mod tests {
     }
 
     fn text(frame: &Frame) -> String {
-        frame.rgb().chunks(3 * frame.width() as usize).map(|row| {
-            row.chunks(3).map(|pixel| char::from(pixel[0])).collect::<String>()
-        })
-        .collect::<Vec<_>>()
-        .join("/")
+        frame
+            .rgb()
+            .chunks(3 * frame.width() as usize)
+            .map(|row| row.chunks(3).map(|pixel| char::from(pixel[0])).collect::<String>())
+            .collect::<Vec<_>>()
+            .join("/")
     }
 
     #[test]
@@ -114,7 +115,8 @@ mod tests {
 
     #[test]
     fn the_tag_is_found_in_both_byte_orders() {
-        let little = b"II*\0\x08\0\0\0\x02\0\x00\x01\x03\0\x01\0\0\0\x05\0\0\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0";
+        let little =
+            b"II*\0\x08\0\0\0\x02\0\x00\x01\x03\0\x01\0\0\0\x05\0\0\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0";
         let big = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x08\0\0";
         assert_eq!(Orientation::of_tiff(little), Orientation(6));
         assert_eq!(Orientation::of_tiff(big), Orientation(8));

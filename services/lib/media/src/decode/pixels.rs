@@ -20,7 +20,8 @@ pub(super) fn read(
     let a_pixel = u64::from(color.bytes_per_pixel()) + 3 + working;
     limits.check_memory(u64::from(width) * u64::from(height) * a_pixel)?;
     let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
-    let size = usize::try_from(decoder.total_bytes()).map_err(|_| DecodeError::TooLarge("memory".to_owned()))?;
+    let size =
+        usize::try_from(decoder.total_bytes()).map_err(|_| DecodeError::TooLarge("memory".to_owned()))?;
     let mut raw = vec![0; size];
     decoder.read_image(&mut raw).map_err(of_image)?;
     let rgb = to_rgb(raw, color)?;

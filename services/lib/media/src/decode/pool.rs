@@ -147,3 +147,70 @@ impl PoolMetrics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forensics::FailureClass;
+
+    fn config(threads: usize, queue_max: usize) -> DecodeConfig {
+        let limits = DecodeLimits {
+            side_max: 8_192,
+            pixels_max: 40_000_000,
+            bytes_max: 32 << 20,
+            memory_max: 256 << 20,
+            scans_max: 64,
+        };
+        DecodeConfig { threads, queue_max, limits }
+    }
+
+    fn picture(value: u8) -> Bytes {
+        let mut jpeg = Vec::new();
+        let encoder = jpeg_encoder::Encoder::new(&mut jpeg, 95);
+        encoder.encode(&[value; 16 * 16 * 3], 16, 16, jpeg_encoder::ColorType::Rgb).unwrap();
+        Bytes::from(jpeg)
+    }
+
+    #[tokio::test]
+    async fn each_picture_gets_its_own_answer_also_where_others_are_broken() {
+        let registry = Registry::new();
+        let pool = DecodePool::start(&config(2, 3), &registry).unwrap();
+        let jobs = (0..40u8).map(|index| {
+            let bytes =
+                if index % 4 == 3 { Bytes::from_static(b"\xff\xd8\xff broken") } else { picture(index * 6) };
+            let pool = &pool;
+            async move { (index, pool.decode(bytes).await) }
+        });
+        for (index, result) in futures::future::join_all(jobs).await {
+            match result {
+                Ok(frame) => assert!(frame.rgb()[0].abs_diff(index * 6) < 4, "picture {index}"),
+                Err(error) => {
+                    assert_eq!(index % 4, 3, "picture {index}: {error}");
+                    assert_eq!(
+                        error.finding(),
+                        Some(forensics::FrameFinding::Unreadable(FailureClass::Truncated))
+                    );
+                }
+            }
+        }
+        drop(pool);
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("touchstone_media_decoded_total{outcome=\"ok\"} 30"), "{text}");
+        assert!(text.contains("touchstone_media_decoded_total{outcome=\"truncated\"} 10"), "{text}");
+        assert!(text.contains("touchstone_media_queue_depth{stage=\"decode\"} 0"), "{text}");
+        assert!(text.contains("touchstone_media_decodes_in_flight 0"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_costs_one_picture() {
+        let result = guarded(|| panic!("index out of bounds"));
+        assert_eq!(result, Err(DecodeError::Broken("the decoder panicked: index out of bounds".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn two_pools_on_one_registry_are_refused() {
+        let registry = Registry::new();
+        let _pool = DecodePool::start(&config(1, 1), &registry).unwrap();
+        assert!(matches!(DecodePool::start(&config(1, 1), &registry), Err(PoolError::Metrics(_))));
+    }
+}

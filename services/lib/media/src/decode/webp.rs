@@ -50,7 +50,8 @@ fn walk(mut rest: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
 
 /// Width and height in the header of a chunk that has them.
 fn size(kind: &[u8], body: &[u8]) -> Option<(u32, u32)> {
-    let three = |at: usize| Some(u32::from_le_bytes([*body.get(at)?, *body.get(at + 1)?, *body.get(at + 2)?, 0]));
+    let three =
+        |at: usize| Some(u32::from_le_bytes([*body.get(at)?, *body.get(at + 1)?, *body.get(at + 2)?, 0]));
     match kind {
         b"VP8X" => Some((three(4)? + 1, three(7)? + 1)),
         b"ANMF" => Some((three(6)? + 1, three(9)? + 1)),

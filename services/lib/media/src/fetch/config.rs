@@ -198,12 +198,15 @@ mod tests {
     #[derive(Deserialize)]
     struct Defaults {
         s3: S3Settings,
+        decode: crate::DecodeSettings,
+    }
+
+    fn load() -> Defaults {
+        ops::config::load(crate::DEFAULTS, None, "X", std::iter::empty()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn defaults() -> S3Settings {
-        ops::config::load::<Defaults>(crate::DEFAULTS, None, "X", std::iter::empty())
-            .map(|all| all.s3)
-            .unwrap_or_else(|error| panic!("{error}"))
+        load().s3
     }
 
     #[test]
@@ -211,6 +214,9 @@ mod tests {
         let config = defaults().check().unwrap();
         assert_eq!(config.object_bytes_max, 32 << 20);
         assert!(matches!(config.credentials, Credentials::DefaultChain));
+        let decode = load().decode.check().unwrap();
+        assert!(decode.threads > 0);
+        assert_eq!((decode.limits.side_max, decode.limits.pixels_max), (8_192, 40_000_000));
     }
 
     #[test]
