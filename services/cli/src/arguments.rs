@@ -253,9 +253,24 @@ pub(crate) struct ModelImport {
     /// The bundle's version
     #[arg(long, default_value = "1")]
     pub(crate) bundle_version: String,
-    /// How its faces are cut
-    #[arg(long, value_enum, default_value = "aligned")]
-    pub(crate) crop: Crop,
+    /// The network's size
+    #[arg(long, value_enum, default_value = "full")]
+    pub(crate) preset: Preset,
+    /// How faces were cut for its training; otherwise as the dialect's authors did
+    #[arg(long, value_enum)]
+    pub(crate) crop: Option<Crop>,
+    /// Store the weights in half as many bytes
+    #[arg(long)]
+    pub(crate) f16: bool,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// As published
+    Full,
+    /// A quarter as wide, for tests
+    Mini,
 }
 
 #[cfg(feature = "torch")]

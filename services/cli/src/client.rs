@@ -31,6 +31,11 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(connection: &Connection) -> Result<Self, Failure> {
         let address = &connection.endpoint;
+        if address.is_empty() {
+            return Err(Failure::new(Status::Usage, "no service is named").next(
+                "give --data DIR of a touchstone-standalone, or --endpoint URL (or set connection.endpoint)",
+            ));
+        }
         if address.starts_with("https://") {
             let cause = format!("{address}: this build of touchstone has no TLS");
             return Err(Failure::new(Status::Usage, cause).next("use http:// through a tunnel or a sidecar"));

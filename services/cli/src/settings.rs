@@ -100,7 +100,7 @@ impl Settings {
         let mut problems = Problems::default();
         let Connection { endpoint, tenant, .. } = &self.connection;
         problems.require(
-            endpoint.starts_with("http://") || endpoint.starts_with("https://"),
+            endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://"),
             "connection.endpoint",
             format_args!("must start with http:// or https://, got {endpoint:?}"),
         );
