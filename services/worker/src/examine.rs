@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use forensics::media::FRAMES_MAX;
 use forensics::{FailureClass, NotApplicableReason, ObjectRef, Outcome, Source};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use media::{DecodePool, ObjectStore};
 use tokio::sync::Semaphore;
 
@@ -73,7 +73,7 @@ async fn look(job: &Job, rooms: &Rooms) -> Result<End, Interrupted> {
     };
     let (listed, sampled) = sample(objects);
     let frames: Vec<_> = futures::stream::iter(sampled.into_iter().zip(0u32..))
-        .map(|(object, index)| Box::pin(frame::examine(job, rooms, object, index)))
+        .map(|(object, index)| frame::examine(job, rooms, object, index).boxed())
         .buffered(rooms.config.frames_per_job)
         .try_collect()
         .await?;

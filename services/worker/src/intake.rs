@@ -245,7 +245,7 @@ impl Intake {
         let clerk = &self.rooms.clerk;
         let (input, mut written) = match admission {
             Admission::Examine(job) => {
-                let conduct = conduct(job, Arc::clone(&self.rooms), self.notes.clone(), permit);
+                let conduct = conduct(job, Arc::clone(&self.rooms), self.notes.clone(), permit).boxed();
                 jobs.spawn(until_revoked(conduct, revoked, self.rooms.metrics.dropped_jobs.clone()));
                 return;
             }

@@ -27,8 +27,7 @@ pub(super) fn forgery(config: &EngineConfig) -> Result<ForgeryFactory, Exit> {
             Err(error) => Err(refused(&error)),
         }));
     };
-    let architecture: Architecture = name
-        .parse()
+    let architecture = Architecture::preset(name)
         .map_err(|error| ExitReason::Config.because(format_args!("worker.engine.model: {error}")))?;
     Ok(Box::new(move || {
         let preprocessing =

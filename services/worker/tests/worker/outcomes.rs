@@ -1,15 +1,13 @@
 //! Each input ends where the contract says, and exactly once.
 
-mod harness;
-
 use std::collections::BTreeMap;
 
+use crate::harness::{Stage, Tap, image, painted, png, reference};
 use forensics::scripted::ScriptedForgeryDetector;
 use forensics::{
     Calibration, CropBatch, DetectorError, FailureClass, ForgeryDetector, Logit, ModelIdentity,
     NotApplicableReason, Outcome, Preprocessing, Thresholds,
 };
-use harness::{Stage, Tap, image, painted, png, reference};
 use ops::ExitReason;
 use prost::Message;
 use proto::v1;

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 /// The server's state, shared with the test.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     /// Where it listens.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     objects: Arc<Mutex<BTreeMap<String, Bytes>>>,
     reads: Arc<Mutex<BTreeMap<String, usize>>>,
     tap: Arc<watch::Sender<Tap>>,
@@ -25,18 +25,18 @@ pub struct Store {
 
 /// What happens to requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tap {
+pub(crate) enum Tap {
     /// They are answered.
     Open,
     /// They wait.
     Held,
-    /// 503.
+    /// 500.
     Broken,
 }
 
 impl Store {
     /// Listens on a free port, as a task of `ops`.
-    pub async fn start(ops: &Ops) -> Self {
+    pub(crate) async fn start(ops: &Ops) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = Self {
             endpoint: format!("http://{}", listener.local_addr().unwrap()),
@@ -59,22 +59,22 @@ impl Store {
     }
 
     /// Puts an object at `key` of the bucket `media`.
-    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+    pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         self.objects.lock().unwrap().insert(format!("/media/{key}"), bytes.into());
     }
 
     /// How requests go from now on.
-    pub fn set(&self, tap: Tap) {
+    pub(crate) fn set(&self, tap: Tap) {
         self.tap.send_replace(tap);
     }
 
     /// How often the most-read object was read.
-    pub fn most_reads(&self) -> usize {
+    pub(crate) fn most_reads(&self) -> usize {
         self.reads.lock().unwrap().values().copied().max().unwrap_or(0)
     }
 
     /// Reads of all objects, finished or waiting.
-    pub fn reads(&self) -> usize {
+    pub(crate) fn reads(&self) -> usize {
         self.reads.lock().unwrap().values().sum()
     }
 
@@ -91,7 +91,7 @@ impl Store {
         let now = *tap.wait_for(|tap| *tap != Tap::Held).await.unwrap();
         let object = self.objects.lock().unwrap().get(&path).cloned();
         let (status, bytes) = match (now, object) {
-            (Tap::Broken, _) => (StatusCode::SERVICE_UNAVAILABLE, error("ServiceUnavailable")),
+            (Tap::Broken, _) => (StatusCode::INTERNAL_SERVER_ERROR, error("InternalError")),
             _ if !is_object => (StatusCode::OK, Bytes::new()),
             (_, Some(bytes)) => (StatusCode::OK, bytes),
             (_, None) => (StatusCode::NOT_FOUND, error("NoSuchKey")),

@@ -1,7 +1,7 @@
 //! A stage for workers: the embedded log in a folder of its own, a small S3 server, and workers that can be
 //! stopped politely or dropped where they stand.
 
-pub mod store;
+pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,31 +19,31 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use worker::{Engines, RawConfig};
 
-pub use store::{Store, Tap};
+pub(crate) use store::{Store, Tap};
 
 /// Nothing here takes this long unless it hangs.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 
-pub struct Stage {
+pub(crate) struct Stage {
     _folder: TempDir,
-    pub log: LocalLog,
-    pub store: Store,
-    pub topics: Topics,
+    pub(crate) log: LocalLog,
+    pub(crate) store: Store,
+    pub(crate) topics: Topics,
     /// How long the next worker may drain.
-    pub drain: Duration,
+    pub(crate) drain: Duration,
     ops: Ops,
 }
 
 /// A running worker.
-pub struct Running {
-    pub ops: Ops,
+pub(crate) struct Running {
+    pub(crate) ops: Ops,
     ended: oneshot::Receiver<Result<(), Exit>>,
 }
 
 impl Stage {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ops = Ops::new("test", Duration::from_secs(1)).unwrap();
         let mut config = LocalConfig::new(folder.path());
@@ -65,12 +65,12 @@ impl Stage {
     }
 
     /// Starts a worker with the scripted engines.
-    pub fn worker(&self, slot: &str) -> Running {
+    pub(crate) fn worker(&self, slot: &str) -> Running {
         self.worker_with(slot, Box::new(|| Ok(Box::new(ScriptedForgeryDetector::new(8)))))
     }
 
     /// Starts a worker with this forgery detector.
-    pub fn worker_with(
+    pub(crate) fn worker_with(
         &self,
         slot: &str,
         forgery: Box<dyn FnOnce() -> Result<Box<dyn ForgeryDetector>, Exit> + Send>,
@@ -113,7 +113,7 @@ impl Stage {
     }
 
     /// Appends references (or what pretends to be one) to the standard lane.
-    pub async fn submit(&self, values: impl IntoIterator<Item = Vec<u8>>) {
+    pub(crate) async fn submit(&self, values: impl IntoIterator<Item = Vec<u8>>) {
         let topic = self.topics.media(Lane::Standard);
         let record = |(index, value): (usize, Vec<u8>)| {
             NewRecord::keyed(topic, format!("k{index}"), value).in_partition(index as i32 % PARTITIONS)
@@ -123,7 +123,7 @@ impl Stage {
     }
 
     /// Submits one cropped picture per media, `0..count`, all showing the same face.
-    pub async fn submit_pictures(&self, count: usize) {
+    pub(crate) async fn submit_pictures(&self, count: usize) {
         for index in 0..count {
             self.store.put(&format!("{index}.png"), png(256, 256, [255, 255, 255]));
         }
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// Everything on a topic.
-    pub async fn records(&self, topic: &str) -> Vec<Record> {
+    pub(crate) async fn records(&self, topic: &str) -> Vec<Record> {
         let from = (0..PARTITIONS).map(|index| (TopicPartition::new(topic, index), 0)).collect();
         let mut reader = self.log.read(from, ReadEnd::Watermark).await.unwrap();
         let mut records = Vec::new();
@@ -143,14 +143,14 @@ impl Stage {
     }
 
     /// The verdicts so far.
-    pub async fn verdicts(&self) -> Vec<Verdict> {
+    pub(crate) async fn verdicts(&self) -> Vec<Verdict> {
         let records = self.records(&self.topics.verdicts).await;
         let read = |record: &Record| v1::Verdict::decode(&**record.value.as_ref().unwrap()).unwrap();
         records.iter().map(|record| Verdict::try_from(read(record)).unwrap()).collect()
     }
 
     /// The outcome records of every input position, by topic of the outcome.
-    pub async fn outcomes(&self) -> BTreeMap<(i32, i64), Vec<String>> {
+    pub(crate) async fn outcomes(&self) -> BTreeMap<(i32, i64), Vec<String>> {
         let mut outcomes: BTreeMap<(i32, i64), Vec<String>> = BTreeMap::new();
         for topic in [&self.topics.verdicts, &self.topics.dead_letters] {
             for record in self.records(topic).await {
@@ -163,12 +163,12 @@ impl Stage {
     }
 
     /// Waits until at least `count` inputs have an outcome.
-    pub async fn until_outcomes(&self, count: usize) {
+    pub(crate) async fn until_outcomes(&self, count: usize) {
         self.until(async || self.outcomes().await.len() >= count, &format!("{count} outcomes")).await;
     }
 
     /// Waits for a condition, looking again every few milliseconds.
-    pub async fn until(&self, holds: impl AsyncFn() -> bool, what: &str) {
+    pub(crate) async fn until(&self, holds: impl AsyncFn() -> bool, what: &str) {
         let wait = async {
             while !holds().await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -178,7 +178,7 @@ impl Stage {
     }
 
     /// Every one of `count` inputs has exactly one outcome, and what is committed covers all of them.
-    pub async fn assert_exactly_once(&self, count: usize) {
+    pub(crate) async fn assert_exactly_once(&self, count: usize) {
         let outcomes = self.outcomes().await;
         for (at, records) in &outcomes {
             assert_eq!(records.len(), 1, "{at:?} has {records:?}");
@@ -193,7 +193,7 @@ impl Stage {
     }
 
     /// Slots that wrote outcomes.
-    pub async fn slots(&self) -> BTreeSet<String> {
+    pub(crate) async fn slots(&self) -> BTreeSet<String> {
         let records = self.records(&self.topics.verdicts).await;
         let slot =
             |record: &Record| String::from_utf8(record.header(headers::SLOT).unwrap().to_vec()).unwrap();
@@ -203,27 +203,27 @@ impl Stage {
 
 impl Running {
     /// As SIGKILL would, short of the process: every task is dropped where it stands.
-    pub async fn crash(self) {
+    pub(crate) async fn crash(self) {
         drop(self.ops.tasks.join(tokio::time::Instant::now()).await);
         // Threads end by themselves: their inputs are closed.
         assert!(self.ops.tasks.join(tokio::time::Instant::now() + DEADLINE).await.is_ok());
     }
 
     /// Asks it to stop and waits for its end.
-    pub async fn stop(self) -> Result<(), Exit> {
+    pub(crate) async fn stop(self) -> Result<(), Exit> {
         self.ops.shutdown.request();
         self.ended().await
     }
 
     /// Waits for its end, threads included.
-    pub async fn ended(self) -> Result<(), Exit> {
+    pub(crate) async fn ended(self) -> Result<(), Exit> {
         let ended = tokio::time::timeout(DEADLINE, self.ended).await.expect("it ends").expect("it says how");
         self.ops.shutdown.request();
         let joined = self.ops.tasks.join(tokio::time::Instant::now() + DEADLINE).await;
         ended.and(joined)
     }
 
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         assert!(tokio::time::timeout(DEADLINE, self.ops.readiness.ready()).await.is_ok(), "ready");
     }
 }
@@ -235,26 +235,26 @@ impl Drop for Stage {
 }
 
 /// A reference to one picture.
-pub fn image(media_id: &str, key: &str, faces: v1::Faces) -> Vec<u8> {
+pub(crate) fn image(media_id: &str, key: &str, faces: v1::Faces) -> Vec<u8> {
     let object = Some(v1::ObjectRef { key: key.to_owned(), ..Default::default() });
     let image = v1::ImageSource { bucket: "media".to_owned(), object };
     reference(media_id, v1::media_reference::Source::Image(image), faces)
 }
 
 /// A reference.
-pub fn reference(media_id: &str, source: v1::media_reference::Source, faces: v1::Faces) -> Vec<u8> {
+pub(crate) fn reference(media_id: &str, source: v1::media_reference::Source, faces: v1::Faces) -> Vec<u8> {
     let media_id = media_id.to_owned();
     v1::MediaReference { media_id, source: Some(source), faces: faces.into(), ..Default::default() }
         .encode_to_vec()
 }
 
 /// A picture of one colour.
-pub fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
+pub(crate) fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
     painted(width, height, |_, _| colour)
 }
 
 /// A picture.
-pub fn painted(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
+pub(crate) fn painted(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb(colour(x, y)));
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();

@@ -1,11 +1,9 @@
 //! One outcome per input, whatever happens to the workers.
 
-mod harness;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use harness::{Stage, Tap};
+use crate::harness::{Stage, Tap};
 use ops::ExitReason;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
