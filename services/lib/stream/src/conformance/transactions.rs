@@ -78,6 +78,9 @@ async fn failed(stage: &mut Stage) {
     let impossible = keyed(&TopicPartition::new(Arc::clone(&output), 99), "nowhere");
     let commit = member.commit(vec![keyed(&result, "B"), impossible], member.offsets(None)).await;
     assert!(matches!(&commit, Commit::Aborted { reason: AbortReason::Failed(_) }), "{commit:?}");
+    // What was to follow must not: it would leave a hole where the failed one was.
+    let follower = stale(member.commit(vec![keyed(&result, "C")], member.offsets(None)).await);
+    assert_eq!(follower, std::slice::from_ref(&partition));
     assert_eq!(values(&stage.all(&output, 1).await), ["A"]);
     assert_eq!(stage.committed(&group, &partition).await, Some(offsets[0] + 1));
 
