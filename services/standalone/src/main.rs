@@ -1,4 +1,5 @@
 //! Opens the building: arguments and environment are read here and nowhere below.
+#![recursion_limit = "256"] // the future of everything in one process is deep
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

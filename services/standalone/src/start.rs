@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ops::{Exit, ExitReason, Ops, TaskHandle};
 use proto::server::{Services, serve};
 use query::Query;
@@ -94,7 +95,9 @@ impl Standalone {
             let worker_ops = ops.child(&format!("worker-{number}"))?;
             let (settings, engines) = config.worker(number, &object_store)?;
             let engines = worker::engine::choose(&engines)?;
-            let running = Box::pin(worker::run(settings, Arc::clone(&shared), engines, worker_ops.clone()));
+            // Without its type: the layout of a whole worker inside that of a whole process is too deep for the compiler.
+            let running: BoxFuture<'static, Result<(), Exit>> =
+                Box::pin(worker::run(settings, Arc::clone(&shared), engines, worker_ops.clone()));
             workers.push(worker_ops.tasks.spawn("worker", running));
             service_ops.push(worker_ops);
         }
