@@ -46,6 +46,7 @@ pub fn serve(listener: TcpListener, ops: Ops) -> Result<AdminServer, Exit> {
     let address = listener
         .local_addr()
         .map_err(|error| ExitReason::Unavailable.because(format_args!("admin listener: {error}")))?;
+    ops.set_admin_address(address);
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     let server = tokio::spawn(async move {
@@ -103,6 +104,7 @@ mod tests {
         let gate = ops.readiness.gate("model");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = serve(listener, ops.clone()).unwrap();
+        assert_eq!(ops.admin_address(), Some(admin.address));
 
         assert!(get(admin.address, "/livez").await.starts_with("HTTP/1.1 200"));
         let page = get(admin.address, "/readyz").await;

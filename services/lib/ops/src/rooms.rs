@@ -1,7 +1,8 @@
 //! `Ops`: what a service is handed when it starts.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -23,6 +24,8 @@ pub struct Ops {
     pub tasks: Tasks,
     /// Registries of the services below; the lock guards the list alone, never a scrape.
     children: Arc<Mutex<Vec<Registry>>>,
+    /// Where the process's admin server listens, once it does.
+    admin: Arc<OnceLock<SocketAddr>>,
 }
 
 impl Ops {
@@ -37,7 +40,17 @@ impl Ops {
             shutdown,
             registry,
             children: Arc::default(),
+            admin: Arc::default(),
         })
+    }
+
+    /// Where the process's admin server listens; `None` before it does.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.get().copied()
+    }
+
+    pub(crate) fn set_admin_address(&self, address: SocketAddr) {
+        self.admin.get_or_init(|| address);
     }
 
     /// For a service within this process: its own registry (every series carries `service`), gates and
@@ -54,6 +67,7 @@ impl Ops {
             shutdown,
             registry,
             children: Arc::clone(&self.children),
+            admin: Arc::clone(&self.admin),
         })
     }
 
