@@ -85,7 +85,7 @@ impl Submission<'_> {
     ) -> Result<Vec<Accepted>, Failure> {
         let bar = terminal.progress("submitted", planned.len() as u64);
         let uploads = futures::stream::iter(planned.into_iter().map(|media| uploader.place(media)));
-        let mut ready = uploads.buffer_unordered(concurrency).ready_chunks(BATCH_MAX);
+        let mut ready = uploads.buffered(concurrency).ready_chunks(BATCH_MAX);
         let mut accepted = Vec::new();
         while let Some(placed) = ready.next().await {
             let mut media = Vec::with_capacity(placed.len());

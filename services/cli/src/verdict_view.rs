@@ -4,7 +4,7 @@ use comfy_table::{Cell, Color};
 use proto::{convert, v1};
 
 use crate::failure::Failure;
-use crate::terminal::{Terminal, cell};
+use crate::terminal::{Terminal, cell, harmless};
 use crate::time;
 
 /// The header of a table of verdicts.
@@ -24,17 +24,33 @@ pub(crate) fn row(verdict: &v1::Verdict, terminal: &Terminal) -> Vec<Cell> {
     ]
 }
 
-/// Without its prefix, in its colour.
+/// One verdict as a line of its own, where others may follow: what has a known width comes first.
+pub(crate) fn line(verdict: &v1::Verdict) -> String {
+    let made = time::shown(verdict.created_at.as_ref().and_then(convert::system_time));
+    let (outcome, reason, score) = (outcome_name(verdict), reason(verdict), score(verdict));
+    let faces = verdict.faces.len();
+    let (media, detail) = (harmless(&verdict.media_id), harmless(&verdict.detail));
+    let line = format!("{made}  {outcome:<16}  {reason:<21}  {score:>5}  {faces:>3}  {media}  {detail}");
+    line.trim_end().to_owned()
+}
+
+/// In its colour.
 fn outcome(verdict: &v1::Verdict, terminal: &Terminal) -> Cell {
-    let (text, colour) = match verdict.outcome() {
-        v1::Outcome::LikelyForged => ("LIKELY_FORGED", Color::Red),
-        v1::Outcome::LikelyAuthentic => ("LIKELY_AUTHENTIC", Color::Green),
-        v1::Outcome::Inconclusive => ("INCONCLUSIVE", Color::Yellow),
-        v1::Outcome::NotApplicable => ("NOT_APPLICABLE", Color::Blue),
-        v1::Outcome::Failed => ("FAILED", Color::Magenta),
-        v1::Outcome::Unspecified => ("UNKNOWN", Color::Reset),
+    let colour = match verdict.outcome() {
+        v1::Outcome::LikelyForged => Color::Red,
+        v1::Outcome::LikelyAuthentic => Color::Green,
+        v1::Outcome::Inconclusive => Color::Yellow,
+        v1::Outcome::NotApplicable => Color::Blue,
+        v1::Outcome::Failed => Color::Magenta,
+        v1::Outcome::Unspecified => Color::Reset,
     };
-    terminal.coloured(text, colour)
+    terminal.coloured(outcome_name(verdict), colour)
+}
+
+/// Without its prefix.
+fn outcome_name(verdict: &v1::Verdict) -> &'static str {
+    let name = verdict.outcome().as_str_name();
+    name.strip_prefix("OUTCOME_").unwrap_or(name)
 }
 
 /// Why it abstains, does not apply or failed; empty for a verdict that says something.

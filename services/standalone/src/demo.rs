@@ -40,7 +40,7 @@ pub fn demo(options: DemoOptions, overrides: Overrides, environment: Vec<(String
         Err(error) => return ops::refuse(ExitReason::Unavailable.because(error)),
     };
     // Verdicts are what is to be seen; the log would drown them.
-    let level = Some("warn".to_owned());
+    let level = Some("error".to_owned());
     let overrides = Overrides { data: Some(folder.path().to_owned()), level, ..overrides };
     let config = match Config::load(overrides, environment.into_iter()) {
         Ok(config) => config,

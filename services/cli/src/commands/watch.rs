@@ -102,9 +102,7 @@ impl Watcher {
                     let json = terminal.json().verdict(&verdict);
                     terminal.say(json)?;
                 } else {
-                    let mut line = terminal.table(&[]);
-                    line.add_row(verdict_view::row(&verdict, terminal));
-                    terminal.show(&line)?;
+                    terminal.say(verdict_view::line(&verdict))?;
                 }
             }
             Some(Event::Gap(gap)) => {
