@@ -22,7 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["stream", "forensics", "proto", "ops"]),
     ("query", &["stream", "forensics", "proto", "ops"]),
     ("cli", &["proto", "media", "models", "ops", "forensics"]),
-    ("standalone", &["worker", "scheduler", "query", "stream", "media", "models", "proto", "ops", "forensics"]),
+    (
+        "standalone",
+        &["worker", "scheduler", "query", "stream", "media", "models", "proto", "ops", "forensics"],
+    ),
     ("e2e", &["standalone", "cli", "stream", "proto", "ops", "forensics", "media"]),
 ];
 
@@ -52,13 +55,13 @@ fn packages(metadata: &Metadata) -> impl Iterator<Item = &Package> {
     metadata.packages.iter()
 }
 
-/// Every file of the tree with this ending, build outputs and dot folders apart.
+/// Every file of the tree with this ending, build outputs, dot folders and other people's code apart.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("folder is readable") {
         let path = entry.expect("entry is readable").path();
         let name = path.file_name().expect("has a name").to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
+        if path.is_dir() && name != "target" && name != "third_party" && !name.starts_with('.') {
             found.extend(files(&path, ending));
         } else if name.ends_with(ending) {
             found.push(path);
