@@ -11,7 +11,7 @@ use crate::error::Disposition;
 use crate::member::Committer;
 
 const PARTITIONS: i32 = 5;
-const INPUTS: usize = 2000;
+const INPUTS: usize = 1000;
 
 /// A small generator, so that a seed replays its choices (the interleaving is the scheduler's).
 struct Choices(u64);
