@@ -1,5 +1,7 @@
 //! The front door over gRPC, as callers meet it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -223,7 +223,7 @@ async fn each_broken_promise_is_found_at_its_place() {
     let strays = world.log.append(strays).await.unwrap();
     world.projected().await;
     world.sql("DELETE FROM verdicts WHERE seat = 5");
-    world.sql("UPDATE verdicts SET verdict_id = zeroblob(32) WHERE seat = 6");
+    world.sql("UPDATE verdicts SET verdict_id = randomblob(32) WHERE seat = 6");
     world.sql("INSERT INTO verdicts SELECT 9 << 40, randomblob(32), tenant, media_id, generation, outcome, reason, probability, band, model_name, model_sha256, created_at, record FROM verdicts WHERE seat = 7");
 
     let (report, found) = world.verify().await;

@@ -40,7 +40,7 @@ pub(super) async fn start(
     let place = answers.watchers.clone().try_acquire_owned();
     let place = place.map_err(|_| QueryError::TooMany { what: "watchers", max })?;
     let (offsets, missed) = beginning(answers, &request).await?;
-    let from = offsets.iter().cloned().collect();
+    let from = offsets.to_vec();
     let reader = answers.log.read(from, ReadEnd::Tail).await.map_err(|error| match error {
         StreamError::OffsetOutOfRange { .. } => QueryError::invalid(
             "resume_token",

@@ -55,7 +55,7 @@ impl Sqlite {
     }
 
     pub(super) async fn offsets(&self) -> Result<Vec<(i32, i64)>, StoreError> {
-        self.read(|connection| read::offsets(connection)).await
+        self.read(read::offsets).await
     }
 
     pub(super) async fn apply(&self, stretches: Vec<Stretch>) -> Result<Applied, StoreError> {

@@ -1,5 +1,7 @@
 //! Query over gRPC, as callers meet it.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 mod watching;
 
@@ -48,35 +50,17 @@ async fn a_wrong_request_names_its_field() {
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         status.get_details_bad_request().unwrap().field_violations[0].field.clone()
     };
-    let list = |request| client.clone().list_verdicts_owned(request);
     assert_eq!(field(client.get_verdict(by_id("7")).await.unwrap_err()), "verdict_id");
     let nothing = v1::GetVerdictRequest { by: None };
     assert_eq!(field(client.get_verdict(nothing).await.unwrap_err()), "by");
     let wrong_tenant = client.get_verdict(of("A|B", by_media("m"))).await.unwrap_err();
     assert_eq!(field(wrong_tenant), proto::TENANT_METADATA);
     let request = v1::ListVerdictsRequest { page_size: 1_001, ..Default::default() };
-    assert_eq!(field(list(request).await.unwrap_err()), "page_size");
+    assert_eq!(field(client.list_verdicts(request).await.unwrap_err()), "page_size");
     let request = v1::ListVerdictsRequest { page_token: "x".to_owned(), ..Default::default() };
-    assert_eq!(field(list(request).await.unwrap_err()), "page_token");
+    assert_eq!(field(client.list_verdicts(request).await.unwrap_err()), "page_token");
     let many = v1::BatchGetVerdictsRequest { media_ids: vec!["m".to_owned(); 1_001] };
     assert_eq!(field(client.batch_get_verdicts(many).await.unwrap_err()), "media_ids");
-}
-
-/// A list by value, so that several can be asked for in one expression.
-trait ListOwned {
-    async fn list_verdicts_owned(
-        self,
-        request: v1::ListVerdictsRequest,
-    ) -> Result<v1::ListVerdictsResponse, tonic::Status>;
-}
-
-impl ListOwned for v1::verdict_service_client::VerdictServiceClient<tonic::transport::Channel> {
-    async fn list_verdicts_owned(
-        mut self,
-        request: v1::ListVerdictsRequest,
-    ) -> Result<v1::ListVerdictsResponse, tonic::Status> {
-        self.list_verdicts(request).await.map(tonic::Response::into_inner)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +69,7 @@ async fn pages_join_to_the_whole_list_and_a_token_belongs_to_its_filter() {
     let verdicts: Vec<_> = (0..57).map(|n| verdict("default", &format!("m-{n}"), n)).collect();
     service.publish(&verdicts).await;
     service.projected().await;
-    let client = service.verdicts();
+    let mut client = service.verdicts();
     let forged = v1::VerdictFilter { outcomes: vec![1], ..Default::default() };
     let request = |filter: &v1::VerdictFilter, page_token: &str| v1::ListVerdictsRequest {
         filter: Some(filter.clone()),
@@ -94,14 +78,14 @@ async fn pages_join_to_the_whole_list_and_a_token_belongs_to_its_filter() {
     };
     let (mut token, mut listed) = (String::new(), vec![]);
     loop {
-        let page = client.clone().list_verdicts_owned(request(&forged, &token)).await.unwrap();
+        let page = client.list_verdicts(request(&forged, &token)).await.unwrap().into_inner();
         listed.extend(page.verdicts);
         token = page.next_page_token;
         if token.is_empty() {
             break;
         }
         let other = v1::VerdictFilter { outcomes: vec![2], ..Default::default() };
-        let refused = client.clone().list_verdicts_owned(request(&other, &token)).await.unwrap_err();
+        let refused = client.list_verdicts(request(&other, &token)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
     let mut expected: Vec<_> = verdicts.into_iter().filter(|v| v.outcome == 1).collect();

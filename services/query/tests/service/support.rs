@@ -122,7 +122,7 @@ impl Service {
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let families = self.ops.registry.gather();
         let family = families.iter().find(|family| family.name() == name);
-        family.map_or(0.0, |family| family.get_metric().iter().map(|m| m.get_counter().value()).sum())
+        family.map_or(0.0, |family| family.get_metric().iter().map(|m| m.get_counter().get_value()).sum())
     }
 }
 

@@ -160,7 +160,7 @@ async fn tokens_of_elsewhere_and_too_many_watchers_are_refused() {
     until("a watcher that left makes room", || {
         let families = service.ops.registry.gather();
         let watchers = families.iter().find(|family| family.name() == "touchstone_query_watchers");
-        watchers.is_some_and(|family| family.get_metric()[0].get_gauge().value() < 0.5)
+        watchers.is_some_and(|family| family.get_metric()[0].get_gauge().get_value() < 0.5)
     })
     .await;
     let _again = watch(&service, from_start()).await;
