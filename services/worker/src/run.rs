@@ -57,8 +57,9 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         store,
         breaker: Arc::new(Breaker::new(pauses, store_gate.clone(), metrics.clone())),
         decode,
-        // Enough to keep every decode thread busy while another picture waits for room.
-        decode_places: Semaphore::new(2 * config.decode.threads),
+        // Enough that every decode thread finds the next picture waiting; chosen, since each may hold the
+        // largest picture in memory before the budget knows of it.
+        decode_places: Semaphore::new((2 * config.decode.threads).max(8)),
         pixels: ByteBudget::new(config.examine.pixel_bytes_max),
         faces: finder,
         scorer,

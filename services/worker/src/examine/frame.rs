@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use forensics::frame::CROP_BYTES;
 use forensics::{
-    CropMode, DetectedFace, FaceCrop, FaceQuality, FacesIn, FailureClass, Frame, FrameFinding, Logit,
-    NotApplicableReason, ObjectDigest, ObjectRef, Policy, ScoredFace, Timings,
+    CROP_SIDE, CropMode, DetectedFace, FaceCrop, FaceQuality, FacesIn, FailureClass, Frame, FrameFinding,
+    Logit, NotApplicableReason, ObjectDigest, ObjectRef, Policy, ScoredFace, Timings,
 };
 
 use super::store::{self, Unread};
@@ -91,11 +91,10 @@ pub(super) async fn examine(
 
 async fn walk(job: &Job, rooms: &Rooms, object: &ObjectRef, report: &mut FrameReport) -> Result<(), Stop> {
     let (frame, mut room) = picture(job, rooms, object, report).await?;
-    let frame = Arc::new(frame);
-    let policy = rooms.clerk.policy();
     let candidates = if job.reference.faces == FacesIn::Cropped || rooms.clerk.crop() == CropMode::None {
-        whole(&frame, policy, rooms, report)?
+        whole(frame, rooms, report)?
     } else {
+        let frame = Arc::new(frame);
         let began = Instant::now();
         let found = rooms.faces.find(Arc::clone(&frame)).await;
         report.timings.faces = began.elapsed();
@@ -107,7 +106,6 @@ async fn walk(job: &Job, rooms: &Rooms, object: &ObjectRef, report: &mut FrameRe
         })?;
         cut(&frame, faces, rooms, report).await?
     };
-    drop(frame);
     room.shrink_to(candidates.len() * CROP_BYTES);
     score(job, rooms, candidates, report).await
 }
@@ -149,18 +147,21 @@ async fn picture(
 }
 
 /// A picture that is one face.
-fn whole(
-    frame: &Frame,
-    policy: &Policy,
-    rooms: &Rooms,
-    report: &mut FrameReport,
-) -> Result<Vec<Candidate>, Stop> {
+fn whole(frame: Frame, rooms: &Rooms, report: &mut FrameReport) -> Result<Vec<Candidate>, Stop> {
+    let policy = rooms.clerk.policy();
     let size = frame.width().min(frame.height()) as f32;
     if size < policy.face_size_min {
         return Err(Stop::nothing(NotApplicableReason::FaceTooSmall));
     }
     let began = Instant::now();
-    let candidate = candidate(media::crop_whole(frame), size);
+    let side = CROP_SIDE as u32;
+    let crop = if (frame.width(), frame.height()) == (side, side) {
+        // It is what the network takes: moved, not copied.
+        FaceCrop { pixels: frame.into_rgb().into_boxed_slice(), face: None }
+    } else {
+        media::crop_whole(&frame)
+    };
+    let candidate = candidate(crop, size);
     report.timings.faces += began.elapsed();
     rooms.metrics.stages.crop.observe(began.elapsed().as_secs_f64());
     if candidate.quality.sharpness < policy.sharpness_min {
