@@ -11,6 +11,7 @@ mod retry;
 mod upload;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
@@ -104,7 +105,7 @@ impl ObjectStore {
     pub async fn probe(&self, bucket: &Bucket) -> Result<(), FetchError> {
         let request =
             self.inner.client.head_bucket().bucket(bucket.as_str()).set_expected_bucket_owner(self.owner());
-        let sent = self.send(request.send()).await;
+        let sent = self.send(Box::pin(request.send())).await;
         sent.map(drop).map_err(|failure| failure.give_up(bucket, None, false))
     }
 
@@ -122,7 +123,7 @@ impl ObjectStore {
         let ask = || async {
             let request = self.inner.client.head_object().bucket(bucket.as_str()).key(object.key.as_str());
             let request = request.set_version_id(object.version.clone()).set_if_match(if_match(object));
-            let answer = self.send(request.set_expected_bucket_owner(self.owner()).send()).await?;
+            let answer = self.send(Box::pin(request.set_expected_bucket_owner(self.owner()).send())).await?;
             Ok(ObjectInfo {
                 length_bytes: answer.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
                 version: answer.version_id().map(str::to_owned),
@@ -143,7 +144,7 @@ impl ObjectStore {
                 .with_retries(bucket, Some(prefix), || {
                     let request = self.inner.client.list_objects_v2().bucket(bucket.as_str()).prefix(prefix);
                     let request = request.set_continuation_token(next.clone());
-                    self.send(request.set_expected_bucket_owner(self.owner()).send())
+                    self.send(Box::pin(request.set_expected_bucket_owner(self.owner()).send()))
                 })
                 .await?;
             for object in page.contents() {
@@ -180,7 +181,8 @@ impl ObjectStore {
         let _slot = self.slot().await;
         let request = self.inner.client.get_object().bucket(bucket.as_str()).key(object.key.as_str());
         let request = request.set_version_id(object.version.clone()).set_if_match(if_match(object));
-        let answer = self.send_in_slot(request.set_expected_bucket_owner(self.owner()).send()).await?;
+        let answer =
+            self.send_in_slot(Box::pin(request.set_expected_bucket_owner(self.owner()).send())).await?;
         check_pins(object, &answer)?;
         let declared = self.check_length(&answer)?;
         let room = self.room_for(declared).await;
@@ -247,22 +249,23 @@ impl ObjectStore {
         self.inner.requests.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Sends one request within the attempt's time and the connections' bound, and counts it.
-    async fn send<T, E>(&self, request: impl Future<Output = SdkResult<T, E>>) -> Result<T, Failure>
+    /// Sends one request within the attempt's time and the connections' bound, and counts it. Boxed: the
+    /// SDK's futures are several KiB, and callers hold hundreds of these.
+    async fn send<T, E, F>(&self, request: Pin<Box<F>>) -> Result<T, Failure>
     where
         E: SdkFailure,
+        F: Future<Output = SdkResult<T, E>>,
     {
         let _slot = self.slot().await;
         self.send_in_slot(request).await
     }
 
-    async fn send_in_slot<T, E>(&self, request: impl Future<Output = SdkResult<T, E>>) -> Result<T, Failure>
+    async fn send_in_slot<T, E, F>(&self, request: Pin<Box<F>>) -> Result<T, Failure>
     where
         E: SdkFailure,
+        F: Future<Output = SdkResult<T, E>>,
     {
         let metrics = &self.inner.metrics;
-        // Boxed: the SDK's futures are several KiB, and callers hold hundreds of these.
-        let request = Box::pin(request);
         match tokio::time::timeout(self.inner.config.attempt_timeout, request).await {
             Ok(Ok(answer)) => {
                 metrics.request(Some(200), "");

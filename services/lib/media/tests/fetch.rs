@@ -1,5 +1,7 @@
 //! The store's client against a store that misbehaves, one fault a test.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod store;
 
 use std::sync::atomic::Ordering;

@@ -58,7 +58,7 @@ impl Similarity {
         let zoom = a.hypot(b);
         // NaN and infinity fail this too.
         let sensible = (1.0 / ZOOM_MAX..=ZOOM_MAX).contains(&zoom);
-        sensible.then(|| Self { a, b, tx: ux - (a * mx - b * my), ty: uy - (b * mx + a * my) })
+        sensible.then_some(Self { a, b, tx: ux - (a * mx - b * my), ty: uy - (b * mx + a * my) })
     }
 
     /// From the crop back to the frame; `None` where the crop's middle lies outside of the frame.

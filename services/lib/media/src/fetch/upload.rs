@@ -47,7 +47,7 @@ impl ObjectStore {
         let write = || async {
             let request = self.inner.client.put_object().bucket(bucket.as_str()).key(key.as_str());
             let request = request.content_type(content_type).body(ByteStream::from(bytes.clone()));
-            let answer = self.send(request.set_expected_bucket_owner(self.owner()).send()).await?;
+            let answer = self.send(Box::pin(request.set_expected_bucket_owner(self.owner()).send())).await?;
             Ok(ObjectInfo {
                 length_bytes: bytes.len() as u64,
                 version: answer.version_id().map(str::to_owned),
@@ -58,6 +58,7 @@ impl ObjectStore {
     }
 
     /// Uploads a file, above 16 MiB in parts. `progress` hears of the bytes that are up, part by part.
+    #[allow(clippy::too_many_arguments, reason = "what, where to, and who wants to know: no two of one type")]
     pub async fn put_file(
         &self,
         bucket: &Bucket,
@@ -115,8 +116,10 @@ impl Target<'_> {
         let start = || async {
             let request = self.store.inner.client.create_multipart_upload().bucket(self.bucket.as_str());
             let request = request.key(key).content_type(content_type);
-            let answer =
-                self.store.send(request.set_expected_bucket_owner(self.store.owner()).send()).await?;
+            let answer = self
+                .store
+                .send(Box::pin(request.set_expected_bucket_owner(self.store.owner()).send()))
+                .await?;
             let id = answer.upload_id().map(str::to_owned);
             id.ok_or_else(|| Failure::new(Kind::Bug, "cannot be written: the store names no upload"))
         };
@@ -151,8 +154,10 @@ impl Target<'_> {
         let send = || async {
             let request = self.store.inner.client.upload_part().bucket(self.bucket.as_str()).key(key);
             let request = request.upload_id(id).part_number(number).body(ByteStream::from(bytes.clone()));
-            let answer =
-                self.store.send(request.set_expected_bucket_owner(self.store.owner()).send()).await?;
+            let answer = self
+                .store
+                .send(Box::pin(request.set_expected_bucket_owner(self.store.owner()).send()))
+                .await?;
             let etag = answer.e_tag().map(str::to_owned);
             Ok(CompletedPart::builder().part_number(number).set_e_tag(etag).build())
         };
@@ -166,8 +171,10 @@ impl Target<'_> {
         let complete = || async {
             let request = self.store.inner.client.complete_multipart_upload().bucket(self.bucket.as_str());
             let request = request.key(key).upload_id(id).multipart_upload(upload.clone());
-            let answer =
-                self.store.send(request.set_expected_bucket_owner(self.store.owner()).send()).await?;
+            let answer = self
+                .store
+                .send(Box::pin(request.set_expected_bucket_owner(self.store.owner()).send()))
+                .await?;
             Ok(ObjectInfo {
                 length_bytes,
                 version: answer.version_id().map(str::to_owned),
@@ -182,7 +189,7 @@ impl Target<'_> {
         let abort = || async {
             let request = self.store.inner.client.abort_multipart_upload().bucket(self.bucket.as_str());
             let request = request.key(key).upload_id(id).set_expected_bucket_owner(self.store.owner());
-            self.store.send(request.send()).await
+            self.store.send(Box::pin(request.send())).await
         };
         if let Err(error) = self.store.with_retries(self.bucket, Some(key), abort).await {
             tracing::warn!(%error, "parts of a failed upload stay in the store");
