@@ -123,7 +123,6 @@ impl Desk {
             state.broken = true;
             // Dropping the replies tells the jobs.
             state.waiting.clear();
-            state.packed = None;
         });
     }
 }
@@ -229,7 +228,7 @@ impl Packer {
 
 impl Drop for Packer {
     fn drop(&mut self) {
-        // Orderly or not: without a packer no crop gets any further.
+        // Orderly or not: without a packer no crop gets any further. A batch that was handed over does.
         self.desk.break_down();
     }
 }
@@ -275,6 +274,7 @@ impl DeviceSeat {
 impl Drop for DeviceSeat {
     fn drop(&mut self) {
         self.desk.break_down();
+        self.desk.state().packed = None;
     }
 }
 
