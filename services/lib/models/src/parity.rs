@@ -51,7 +51,7 @@ pub enum ParityError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", device::brief(.0))]
     Torch(#[from] TchError),
     /// The report cannot be written.
     #[error("cannot write the report: {0}")]

@@ -48,10 +48,10 @@ pub(crate) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
     owned(|output| unsafe { ts_channels_last(input.as_ptr(), output) })
 }
 
-/// The weight in the layout that oneDNN's kernels read. CPU only.
-pub(crate) fn pack_weight(conv: &Convolution<'_>) -> Result<Tensor, TchError> {
+/// The weight in the layout that oneDNN's kernels read for maps of `side` × `side`. CPU only.
+pub(crate) fn pack_weight(conv: &Convolution<'_>, side: i64) -> Result<Tensor, TchError> {
     // SAFETY: the tensors that `conv` points to outlive the call; `output` is ours.
-    owned(|output| unsafe { ts_pack_weight(&conv.flat(), output) })
+    owned(|output| unsafe { ts_pack_weight(&conv.flat(), side, output) })
 }
 
 /// Convolution, bias and ReLU in one oneDNN call. CPU, no gradients.
@@ -194,7 +194,7 @@ unsafe extern "C" {
     fn ts_channels_last(input: *const C_tensor, output: *mut *mut C_tensor) -> *mut c_char;
     fn ts_inference_mode_enter() -> *mut c_void;
     fn ts_inference_mode_leave(guard: *mut c_void);
-    fn ts_pack_weight(conv: *const FlatConvolution, output: *mut *mut C_tensor) -> *mut c_char;
+    fn ts_pack_weight(conv: *const FlatConvolution, side: i64, output: *mut *mut C_tensor) -> *mut c_char;
     fn ts_convolve(
         input: *const C_tensor,
         conv: *const FlatConvolution,

@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::architecture::{Architecture, Fusion};
+use super::architecture::{Architecture, Fusion, INPUT_SIDE};
 use super::layers::{Conv, Geometry, Phase, Target, Then};
 use super::scope::Scope;
 use super::srm::ImageFilter;
@@ -55,9 +55,9 @@ impl PixelAttention {
     pub(crate) fn prepare(&self, target: Target) -> Result<Self, TchError> {
         Ok(Self {
             filter: self.filter.prepare(target)?,
-            first: self.first.prepare(target)?,
-            second: self.second.prepare(target)?,
-            pool: self.pool.prepare(target)?,
+            first: self.first.prepare(target.at(INPUT_SIDE))?,
+            second: self.second.prepare(target.at(127))?,
+            pool: self.pool.prepare(target.at(125))?,
         })
     }
 }
@@ -97,9 +97,9 @@ impl FusionGate {
 
     pub(crate) fn prepare(&self, target: Target) -> Result<Self, TchError> {
         Ok(Self {
-            mix: self.mix.prepare(target)?,
-            narrow: self.narrow.prepare(target)?,
-            widen: self.widen.prepare(target)?,
+            mix: self.mix.prepare(target.at(8))?,
+            narrow: self.narrow.prepare(target.at(1))?,
+            widen: self.widen.prepare(target.at(1))?,
             fusion: self.fusion,
         })
     }

@@ -17,7 +17,7 @@ mod weights;
 mod xception;
 
 pub use architecture::{Architecture, Fusion, INPUT_SIDE, InvalidArchitecture};
-pub use detector::{ATTENTION_SIDE, Evidence, LoadError, TwoStream};
+pub use detector::{ATTENTION_SIDE, Evidence, LoadError, TwoStream, cpu_piece};
 pub use layers::Phase;
 pub use network::{Network, NetworkOutput, StageObserver, trainable};
 pub use scope::{Entry, Role};

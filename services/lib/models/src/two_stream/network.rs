@@ -3,7 +3,7 @@
 use tch::nn::VarStore;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::architecture::{Architecture, Fusion};
+use super::architecture::{Architecture, Fusion, INPUT_SIDE};
 use super::attention::{FusionGate, PixelAttention};
 use super::cross_modal::{CrossAttention, PreparedCrossAttention};
 use super::layers::{Norm, Phase, Target, Then};
@@ -24,7 +24,6 @@ pub struct Network {
     attention_norm: Norm,
     cross: [Cross; 2],
     gate: FusionGate,
-    form: Target,
 }
 
 enum Cross {
@@ -88,14 +87,13 @@ impl Network {
             attention_norm: Norm::new(&root.at("srm_sa_post.0"), c(64))?,
             cross: [cross("dual_cma0")?, cross("dual_cma1")?],
             gate: FusionGate::new(&root.at("fusion"), architecture, fusion)?,
-            form: Target { device: Device::Cpu, kind: Kind::Float },
         })
     }
 
     /// The inference form on `device` in `kind` (f32 or bf16): normalisations folded, SRM copies merged, channels last,
     /// attention padded. Runs on whole batches only in [`Phase::Evaluate`], without gradients.
     pub fn prepare(&self, device: Device, kind: Kind) -> Result<Self, TchError> {
-        let target = Target { device, kind };
+        let target = Target { device, kind, side: INPUT_SIDE };
         let cross = |cross: &Cross| match cross {
             Cross::AsPublished(cross) => cross.prepare(target).map(Cross::Prepared),
             Cross::Prepared(_) => Err(TchError::Convert("the network is prepared already".into())),
@@ -104,12 +102,11 @@ impl Network {
             noise_filter: self.noise_filter.prepare(target)?,
             rgb: self.rgb.prepare(target)?,
             noise: self.noise.prepare(target)?,
-            lift: [self.lift[0].prepare(target)?, self.lift[1].prepare(target)?],
+            lift: [self.lift[0].prepare(target.at(127))?, self.lift[1].prepare(target.at(125))?],
             attention: self.attention.prepare(target)?,
             attention_norm: self.attention_norm.prepare(target)?,
             cross: [cross(&self.cross[0])?, cross(&self.cross[1])?],
             gate: self.gate.prepare(target)?,
-            form: target,
         })
     }
 
@@ -169,8 +166,9 @@ impl Network {
         observe("srm", &noise)?;
         let a = self.attention.forward(&noise, phase)?;
 
-        let x = self.rgb.conv1.forward(&images.f_to_kind(self.form.kind)?, Then::Relu, phase)?;
-        let y = self.noise.conv1.forward(&noise.f_to_kind(self.form.kind)?, Then::Relu, phase)?;
+        let kind = self.rgb.conv1.weight.kind();
+        let x = self.rgb.conv1.forward(&images.f_to_kind(kind)?, Then::Relu, phase)?;
+        let y = self.noise.conv1.forward(&noise.f_to_kind(kind)?, Then::Relu, phase)?;
         // Both terms are ReLUs already, so the published ReLU of their sum changes nothing.
         let y = self.lift[0].forward(&x, phase)?.f_add(&y)?;
 
@@ -183,9 +181,9 @@ impl Network {
     }
 
     fn decide(&self, fused: &Tensor, phase: Phase) -> Result<(Tensor, Tensor), TchError> {
-        let embedding = fused.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?;
-        let kept = embedding.f_dropout(DROPOUT, phase == Phase::Train)?;
         let classifier = &self.rgb.classifier;
+        let embedding = fused.f_mean_dim([2i64, 3].as_slice(), false, classifier.weight.kind())?;
+        let kept = embedding.f_dropout(DROPOUT, phase == Phase::Train)?;
         Ok((kept.f_linear(&classifier.weight, Some(&classifier.bias))?, embedding))
     }
 

@@ -11,6 +11,14 @@ const CLIP: f64 = 3.0;
 /// SRM on the image: 5×5, 3→3, zero padding, clipped to [−3, 3].
 pub(crate) struct ImageFilter {
     conv: Conv,
+    reads: Reads,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Channels,
+    /// Each filter is the same for red, green and blue: it reads their sum, with a third of the work.
+    Sum,
 }
 
 /// SRM on features: every channel through three filters, clipped, mixed by a 1×1 convolution with normalisation and ReLU.
@@ -24,12 +32,20 @@ pub(crate) struct FeatureFilter {
 impl ImageFilter {
     pub(crate) fn new(scope: &Scope<'_>) -> Result<Self, TchError> {
         let weight = scope.tensor("kernel", &[3, 3, 5, 5], Role::Filter)?;
-        Ok(Self { conv: Conv::bare(weight, Geometry { stride: 1, padding: 2, groups: 1 }) })
+        let conv = Conv::bare(weight, Geometry { stride: 1, padding: 2, groups: 1 });
+        Ok(Self { conv, reads: Reads::Channels })
     }
 
     /// `[n, 3, h, w]` → the same shape, in [−3, 3].
     pub(crate) fn forward(&self, image: &Tensor, phase: Phase) -> Result<Tensor, TchError> {
-        self.conv.forward(image, Then::Nothing, phase)?.f_clamp_(-CLIP, CLIP)
+        let filtered = match self.reads {
+            Reads::Channels => self.conv.forward(image, Then::Nothing, phase),
+            Reads::Sum => {
+                let sum = image.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
+                self.conv.forward(&sum, Then::Nothing, phase)
+            }
+        };
+        filtered?.f_clamp_(-CLIP, CLIP)
     }
 }
 
@@ -57,7 +73,14 @@ impl FeatureFilter {
 impl ImageFilter {
     /// In f32 whatever the target's kind: an image's levels are finer than bf16, and the filter takes differences.
     pub(crate) fn prepare(&self, target: Target) -> Result<Self, TchError> {
-        Ok(Self { conv: self.conv.prepare(Target { kind: Kind::Float, ..target })? })
+        let target = Target { kind: Kind::Float, ..target };
+        let kernel = self.conv.weight.f_detach()?;
+        let one = kernel.f_narrow(1, 0, 1)?;
+        if one.f_expand_as(&kernel)?.f_equal(&kernel)? {
+            let conv = Conv::prepared(&one, None, self.conv.geometry, target)?;
+            return Ok(Self { conv, reads: Reads::Sum });
+        }
+        Ok(Self { conv: self.conv.prepare(target)?, reads: Reads::Channels })
     }
 }
 

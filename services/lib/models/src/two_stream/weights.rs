@@ -29,7 +29,7 @@ pub enum WeightsError {
         names: Vec<String>,
     },
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", crate::device::brief(.0))]
     Torch(#[from] TchError),
 }
 

@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::architecture::Architecture;
+use super::architecture::{Architecture, INPUT_SIDE};
 use super::layers::{Conv, Geometry, Phase, Target, Then};
 use super::scope::Scope;
 
@@ -90,15 +90,16 @@ impl Stream {
     }
 
     pub(crate) fn prepare(&self, target: Target) -> Result<Self, TchError> {
-        let all = |blocks: &[Block]| -> Result<Vec<Block>, TchError> {
-            blocks.iter().map(|block| block.prepare(target)).collect()
+        let middle = |blocks: &[Block]| -> Result<Vec<Block>, TchError> {
+            blocks.iter().map(|block| block.prepare(target.at(16))).collect()
         };
+        let entry = self.entry.iter().zip([125, 63, 32]);
         let classifier = |t: &Tensor| t.f_detach()?.f_to_device(target.device);
         Ok(Self {
-            conv1: self.conv1.prepare(target)?,
-            conv2: self.conv2.prepare(target)?,
-            entry: all(&self.entry)?,
-            middle: [all(&self.middle[0])?, all(&self.middle[1])?],
+            conv1: self.conv1.prepare(target.at(INPUT_SIDE))?,
+            conv2: self.conv2.prepare(target.at(127))?,
+            entry: entry.map(|(block, side)| block.prepare(target.at(side))).collect::<Result<_, _>>()?,
+            middle: [middle(&self.middle[0])?, middle(&self.middle[1])?],
             exit: self.exit.prepare(target)?,
             classifier: Classifier {
                 weight: classifier(&self.classifier.weight)?,
@@ -123,9 +124,9 @@ impl Exit {
 
     fn prepare(&self, target: Target) -> Result<Self, TchError> {
         Ok(Self {
-            block12: self.block12.prepare(target)?,
-            conv3: self.conv3.prepare(target)?,
-            conv4: self.conv4.prepare(target)?,
+            block12: self.block12.prepare(target.at(16))?,
+            conv3: self.conv3.prepare(target.at(8))?,
+            conv4: self.conv4.prepare(target.at(8))?,
         })
     }
 }
