@@ -33,7 +33,7 @@ pub async fn run(arguments: Vec<OsString>, mut surroundings: Surroundings) -> St
     };
     let environment = std::mem::take(&mut surroundings.environment);
     let mut terminal = Terminal::new(surroundings, &arguments.global, &environment);
-    match carry_out(arguments, environment, &mut terminal).await {
+    match Box::pin(carry_out(arguments, environment, &mut terminal)).await {
         Ok(status) => status,
         Err(failure) if failure.is_closed_pipe() => Status::Ok,
         Err(failure) => {

@@ -40,6 +40,8 @@ const FLOOR: f64 = 2_000.0;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
+    // As touchstone-standalone does: without it every crop costs page faults.
+    models::prepare_process();
     let media = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(MEDIA);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

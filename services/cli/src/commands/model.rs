@@ -6,6 +6,7 @@ use forensics::{Calibration, CropMode, DeviceClass, ForgeryDetector};
 use models::bundle::{BundleError, Manifest, Storage};
 use models::face_detector::{SHA256, convert};
 use models::import::{ImportError, ImportOptions, import_checkpoint};
+use models::tensor_file::TensorFileError;
 use models::{Architecture, Bundle, DeviceConfig, LoadError, TwoStream};
 
 use crate::arguments::{Crop, Dialect, Model, ModelBundle, ModelImport, ModelImportFaces, Preset};
@@ -143,8 +144,13 @@ fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
 
 fn refused(error: &BundleError) -> Failure {
     let status = match error {
-        BundleError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Status::NoInput,
-        BundleError::Io { .. } => Status::Io,
+        BundleError::Io { source, .. } | BundleError::TensorFile(TensorFileError::Io { source, .. }) => {
+            if source.kind() == std::io::ErrorKind::NotFound {
+                Status::NoInput
+            } else {
+                Status::Io
+            }
+        }
         _ => Status::Data,
     };
     Failure::new(status, error).next("a bundle is a folder made by `touchstone model import`")
