@@ -104,7 +104,7 @@ impl Breaker {
         }
         tokio::select! {
             biased;
-            () = self.closed() => return,
+            () = self.closed() => {}
             permit = self.prober.acquire() => {
                 let _permit = permit.expect("the semaphore is never closed");
                 let mut pause = self.pauses.first;

@@ -254,7 +254,7 @@ impl Clerk {
             detail.push_str(&format!("; {kept} of {bytes} bytes of the record are kept"));
         }
         v1::DeadLetter {
-            original: original.into(),
+            original,
             position: Some((&input.position()).into()),
             timestamp: Some(convert::timestamp(input.written_at())),
             kind: kind.into(),
@@ -263,7 +263,7 @@ impl Clerk {
             worker: self.slot.to_string(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             verdict_id,
-            key: key.into(),
+            key,
         }
     }
 

@@ -64,7 +64,7 @@ pub(crate) struct Parcel {
 pub(crate) struct Part {
     pub(crate) partition: TopicPartition,
     pub(crate) epoch: AssignmentEpoch,
-    pub(crate) outcomes: Vec<Box<Written>>,
+    pub(crate) outcomes: Vec<Written>,
     pub(crate) next_offset: i64,
 }
 
@@ -128,7 +128,7 @@ impl Ledger {
                 }
                 taken.add(written);
                 next_offset = offset + 1;
-                outcomes.extend(held.ready.pop_front().map(|(_, written)| written));
+                outcomes.extend(held.ready.pop_front().map(|(_, written)| *written));
             }
             if !outcomes.is_empty() {
                 self.last = Some(partition.clone());
