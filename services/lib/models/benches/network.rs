@@ -4,6 +4,8 @@
 //! runs in processes of its own, in turns: the published network as libtorch comes, ours as a service prepares itself.
 //! CPU-seconds are those of the whole process, so that memory faults and idle threads that spin are paid for.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its lines")]
+
 use std::env;
 use std::fs;
 use std::path::PathBuf;
@@ -130,7 +132,7 @@ fn sgemm() -> Result<()> {
     let turns = 8;
     let took = second_of(|| {
         for _ in 0..turns {
-            let _ = square.f_mm(&square)?;
+            let _product = square.f_mm(&square)?;
         }
         Ok(())
     })?;

@@ -94,7 +94,7 @@ impl Norm {
             running_var: scope.tensor("running_var", &[channels], Role::Statistic)?,
         };
         // Part of the state dict, without effect on any output: nothing here counts batches.
-        let _ = scope.tensor("num_batches_tracked", &[], Role::Counter)?;
+        let _unused = scope.tensor("num_batches_tracked", &[], Role::Counter)?;
         Ok(norm)
     }
 

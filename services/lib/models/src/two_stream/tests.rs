@@ -52,7 +52,7 @@ fn keys_that_do_not_fit_are_all_named() {
 fn weights_with_nan_are_refused_by_name() {
     let weights = TwoStreamWeights::seeded(Architecture::MINI, "nan").unwrap();
     let tensors = copies(&weights);
-    let _ = tensors["dual_cma1.gamma2"].shallow_clone().fill_(f64::NAN);
+    let _filled = tensors["dual_cma1.gamma2"].shallow_clone().fill_(f64::NAN);
     let error = TwoStreamWeights::from_tensors(tensors, Architecture::MINI).unwrap_err();
     assert!(error.to_string().contains("dual_cma1.gamma2"), "{error}");
 }
