@@ -11,8 +11,8 @@ use prost::Message;
 use proto::v1;
 use query::store::{Filter, PageBounds, Row, Seat, SqliteConfig, Store, Stretch};
 
-/// Records of one transaction: what the log gives in one batch.
-const BATCH: u64 = 512;
+/// Records of one transaction: what the projector gathers while it is behind.
+const BATCH: u64 = 2_048;
 
 const QUESTIONS: u64 = 2_000;
 

@@ -93,7 +93,7 @@ pub(super) fn open_writer(file: &Path, topic: &str) -> Result<Connection, OpenEr
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Power loss may take the last transactions, rows and offset together: they are projected again.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     set_common(&connection, 64)?;
     let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let number = |name: &str| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
