@@ -25,7 +25,7 @@ use stream::local::{LocalConfig, LocalLog};
 use stream::{Log, NewRecord, ReadEnd, TopicPartition, TopicPolicy, TopicSpec};
 use tokio::net::TcpListener;
 
-/// The astronaut's face from scikit-image (NASA, public domain), 256×256 px, JPEG at quality 90, 17 KB.
+/// The astronaut's face from scikit-image (NASA, public domain), 256×256 px, JPEG at quality 80, 12 KB.
 const CROP: &[u8] = include_bytes!("crop.jpg");
 
 const BUCKET: &str = "media";

@@ -17,12 +17,13 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let (data, pictures) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = || tempfile::tempdir().expect("a temporary folder");
+        let (data, pictures) = (folder(), folder());
         let standalone = stage::start(data.path()).await;
         for (name, bytes) in
             [("forged.png", stage::face(255)), ("honest.png", stage::face(0)), ("text.jpg", b"text".to_vec())]
         {
-            std::fs::write(pictures.path().join(name), bytes).unwrap();
+            std::fs::write(pictures.path().join(name), bytes).expect("the folder is writable");
         }
         Self { data, pictures, standalone }
     }
