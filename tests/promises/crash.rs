@@ -16,9 +16,7 @@ struct Moments(u64);
 impl Moments {
     fn new() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let seed = u64::from(now.subsec_nanos()) | 1;
-        eprintln!("moments of death drawn from seed {seed}");
-        Self(seed)
+        Self(u64::from(now.subsec_nanos()) | 1)
     }
 
     /// xorshift64 (Marsaglia, 2003).
@@ -34,6 +32,7 @@ impl Moments {
 async fn one_verdict_per_media_survives_five_kills() {
     let data = tempfile::tempdir().expect("a folder");
     let mut moments = Moments::new();
+    eprintln!("moments of death drawn from seed {}", moments.0);
     let mut submitted = 0;
     let ids: Vec<String> = (0..MEDIA).map(|n| format!("media-{n}")).collect();
 

@@ -71,7 +71,7 @@ impl Intake {
         } else {
             self.drain(&mut jobs).await
         };
-        let Self { member, notes, shutdown, gate, .. } = self;
+        let Self { member, notes, shutdown, gate, rooms, slot, .. } = self;
         // The jobs' copies are gone too: the publisher commits what is ready and ends.
         drop(notes);
         tokio::select! {
@@ -83,6 +83,8 @@ impl Intake {
         }
         if ended.is_ok() && drained.is_ok() {
             gate.remove();
+            let begun = rooms.metrics.stages.examine.get_sample_count() + rooms.metrics.dropped_jobs.get();
+            tracing::info!(slot = &*slot, jobs = begun, "worker drained");
         }
         ended.and(drained)
     }
