@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &["forensics", "ops"]),
     ("stream", &["ops"]),
     ("media", &["forensics", "ops"]),
-    ("models", &["forensics", "media", "ops"]),
+    ("models", &["forensics", "ops"]),
     ("worker", &["stream", "media", "models", "forensics", "proto", "ops"]),
     ("scheduler", &["stream", "forensics", "proto", "ops"]),
     ("query", &["stream", "forensics", "proto", "ops"]),

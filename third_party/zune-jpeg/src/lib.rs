@@ -138,7 +138,7 @@
 //! , this means a lot of images may  get silent warnings and wrong output, but if you are sure you will be handling
 //! images that follow the spec, set `ZuneJpegOptions::set_strict` to true.
 //!
-//![`DecoderOptions::set_use_unsafe(false)`]:  https://docs.rs/zune-core/latest/zune_core/options/struct.DecoderOptions.html#method.set_use_unsafe
+//![`DecoderOptions::set_use_unsafe(false)`]:  zune_core::options::DecoderOptions::set_use_unsafe
 
 #![warn(
     clippy::correctness,
