@@ -60,7 +60,7 @@ pub fn key(tenant: &str, media_id: &str) -> Bytes {
     Bytes::from(format!("{tenant}|{media_id}"))
 }
 
-/// Header names. Outcome records carry all of [`OUTCOME`]: the auditor's proof needs nothing else. A copy on
+/// Header names. Outcome records carry all of [`headers::OUTCOME`]: the auditor's proof needs nothing else. A copy on
 /// the dead-letter topic is no outcome and carries none of them.
 pub mod headers {
     /// `application/x-protobuf` or `application/json`.
