@@ -188,20 +188,21 @@ impl Config {
         number: usize,
         store: &ObjectStoreServer,
     ) -> Result<(worker::Config, worker::EngineConfig), ConfigError> {
-        let mut s3 = self.raw.s3.clone();
-        s3.endpoint.clone_from(&store.endpoint);
-        s3.access_key_id.clone_from(&store.credentials.access_key);
-        s3.secret_access_key = store.credentials.secret_key.clone();
-        self.raw.worker(number, s3)
+        self.raw.worker(number, self.s3(store))
     }
 
     /// Settings of a client of the embedded store.
     pub(crate) fn s3_client(&self, store: &ObjectStoreServer) -> Result<media::S3Config, ConfigError> {
+        self.s3(store).check()
+    }
+
+    /// The store's table, with where the embedded store listens and its keys.
+    fn s3(&self, store: &ObjectStoreServer) -> media::S3Settings {
         let mut s3 = self.raw.s3.clone();
         s3.endpoint.clone_from(&store.endpoint);
         s3.access_key_id.clone_from(&store.credentials.access_key);
         s3.secret_access_key = store.credentials.secret_key.clone();
-        s3.check()
+        s3
     }
 }
 
