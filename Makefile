@@ -36,7 +36,7 @@ lint: setup ## format, clippy, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 bare: ## the crates that build without libtorch
-	$(CARGO) test --locked -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker
+	$(CARGO) test --locked -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed
 
 torch: setup $(FACES) ## the network, the face detector, and the promises end to end
 	$(CARGO) test --locked -p models -p cli -p standalone -p e2e

@@ -13,7 +13,7 @@ use proto::v1::{self, media_reference};
 use tonic::transport::Channel;
 
 use crate::process::{Connection, DEADLINE};
-use crate::wait::until_async;
+use testbed::until_async;
 
 /// A platform with one bucket.
 pub struct Platform {

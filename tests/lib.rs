@@ -13,4 +13,3 @@
 pub mod client;
 pub mod paint;
 pub mod process;
-pub mod wait;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::wait::until;
+use testbed::until;
 
 /// Longer than anything takes on a busy machine; only a hang reaches it.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -26,8 +26,10 @@ pub fn root() -> PathBuf {
 fn binaries() -> &'static Binaries {
     static BINARIES: OnceLock<Binaries> = OnceLock::new();
     BINARIES.get_or_init(|| {
-        // A test does not know the binaries of other packages: build them, which is free when nothing changed.
-        let build = ["build", "--quiet", "--locked", "-p", "standalone", "-p", "cli"];
+        // A test does not know the binaries of other packages: build them, which is free when nothing changed. The
+        // selection is that of `make torch`: with another one cargo would choose other features and build anew.
+        let build =
+            ["test", "--no-run", "--quiet", "--locked", "-p", "models", "-p", "cli", "-p", "standalone", "-p", "e2e"];
         let status =
             Command::new(env!("CARGO")).args(build).current_dir(root()).status().expect("cargo runs");
         assert!(status.success(), "the binaries under test do not build");

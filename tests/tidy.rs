@@ -26,7 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "standalone",
         &["worker", "scheduler", "query", "stream", "media", "models", "proto", "ops", "forensics"],
     ),
-    ("e2e", &["standalone", "cli", "stream", "proto", "ops", "forensics", "media"]),
+    ("testbed", &[]),
+    ("e2e", &["testbed", "standalone", "cli", "stream", "proto", "ops", "forensics", "media"]),
 ];
 
 /// One heavy thing per crate; everything else compiles bare.
@@ -34,6 +35,7 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("tch", &["models"]),
     ("torch-sys", &["models"]),
     ("rdkafka", &["stream"]),
+    ("tokio-postgres", &["query"]),
     ("rusqlite", &["stream", "query"]),
     ("aws-sdk-s3", &["media"]),
     ("zune-jpeg", &["media"]),

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use e2e::client::Platform;
 use e2e::paint;
 use e2e::process::Standalone;
-use e2e::wait::until;
 use forensics::Lane;
 use prost::Message;
 use proto::topics::Topics;
 use proto::v1::{self, FailureClass, NotApplicableReason, Outcome};
 use stream::local::{LocalConfig, LocalLog};
 use stream::{Log, Metrics, NewRecord, ReadEnd, TopicPartition};
+use testbed::until;
 
 /// What a media must end as.
 #[derive(Debug, Clone, Copy, PartialEq)]

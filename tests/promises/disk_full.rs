@@ -8,7 +8,7 @@ use std::process::Command;
 use e2e::client::Platform;
 use e2e::paint;
 use e2e::process::{DEADLINE, Standalone};
-use e2e::wait::until;
+use testbed::until;
 
 /// A small file system in memory; unmounted when dropped.
 struct SmallDisk(PathBuf);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::client::Platform;
 use e2e::paint;
 use e2e::process::Standalone;
-use e2e::wait::until;
+use testbed::until;
 
 const MEDIA: usize = 3_000;
 
