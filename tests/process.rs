@@ -28,8 +28,20 @@ fn binaries() -> &'static Binaries {
     BINARIES.get_or_init(|| {
         // A test does not know the binaries of other packages: build them, which is free when nothing changed. The
         // selection is that of `make torch`: with another one cargo would choose other features and build anew.
-        let build =
-            ["test", "--no-run", "--quiet", "--locked", "-p", "models", "-p", "cli", "-p", "standalone", "-p", "e2e"];
+        let build = [
+            "test",
+            "--no-run",
+            "--quiet",
+            "--locked",
+            "-p",
+            "models",
+            "-p",
+            "cli",
+            "-p",
+            "standalone",
+            "-p",
+            "e2e",
+        ];
         let status =
             Command::new(env!("CARGO")).args(build).current_dir(root()).status().expect("cargo runs");
         assert!(status.success(), "the binaries under test do not build");

@@ -289,6 +289,8 @@ pub(crate) enum Crop {
     Aligned,
     /// The detector's box, enlarged, as FaceForensics++ does
     Box,
+    /// Not at all: each picture is the crop
+    None,
 }
 
 #[cfg(feature = "torch")]

@@ -72,6 +72,7 @@ struct LogSettings {
     synchronous: String,
     bytes_max: ByteSize,
     partitions: i32,
+    tidy_pause: HumanDuration,
     media_retention: HumanDuration,
     verdicts_retention: HumanDuration,
     dead_letters_retention: HumanDuration,
@@ -152,6 +153,10 @@ impl Config {
             bytes_max: (bytes_max > 0).then_some(bytes_max),
             ..LocalConfig::new(self.folder.join("log"))
         }
+    }
+
+    pub(crate) fn tidy_pause(&self) -> Duration {
+        self.raw.standalone.log.tidy_pause.get()
     }
 
     /// The topics that must be there before anything starts.
@@ -246,6 +251,8 @@ impl Raw {
         let shortest = [log.media_retention, log.verdicts_retention, log.dead_letters_retention];
         let long_enough = shortest.into_iter().all(|retention| retention.get() >= Duration::from_secs(60));
         problems.require(long_enough, "standalone.log", "retentions must be at least 1m");
+        let calm = log.tidy_pause.get() >= Duration::from_secs(1);
+        problems.require(calm, "standalone.log.tidy_pause", "must be at least 1s");
         let synchronous = match &*log.synchronous {
             "full" => Synchronous::Full,
             "normal" => Synchronous::Normal,

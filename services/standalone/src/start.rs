@@ -71,6 +71,7 @@ impl Standalone {
         let log = open_log(&config, &ops).await?;
         let shared: Arc<dyn Log> = Arc::new(log.clone());
         shared.create_topics(&config.topics()).await.map_err(refused)?;
+        start_tidying(&log, &config, &ops);
 
         let store = ObjectStore::open(&config.folder.join("objects"))?;
         store.ensure_bucket(config.bucket())?;
@@ -193,6 +194,15 @@ async fn open_log(config: &Config, ops: &Ops) -> Result<LocalLog, Exit> {
     let settings = config.log();
     let opened = tokio::task::spawn_blocking(move || LocalLog::open(settings, metrics)).await;
     opened.map_err(|error| ExitReason::Bug.because(error))?.map_err(refused)
+}
+
+/// The topics' retention, applied at the start and again and again.
+fn start_tidying(log: &LocalLog, config: &Config, ops: &Ops) {
+    let (log, pause, shutdown) = (log.clone(), config.tidy_pause(), ops.shutdown.clone());
+    ops.tasks.spawn("log-retention", async move {
+        let tidied = log.maintain_every(pause, &shutdown).await;
+        tidied.map_err(|error| ExitReason::Bug.because(format_args!("retention: {error}")))
+    });
 }
 
 fn start_server(listener: TcpListener, services: Services, config: &Config, ops: &Ops) -> TaskHandle {

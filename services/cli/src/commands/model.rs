@@ -38,6 +38,7 @@ fn import(what: &ModelImport, terminal: &mut Terminal) -> Result<(), Failure> {
         options.crop = match crop {
             Crop::Aligned => CropMode::Aligned,
             Crop::Box => CropMode::Box,
+            Crop::None => CropMode::None,
         };
     }
     options.storage = if what.f16 { Storage::F16 } else { Storage::F32 };

@@ -1,12 +1,15 @@
 //! Start, restart, neighbours, end.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ops::{ExitReason, Ops};
 use proto::v1;
 use proto::v1::verdict_service_client::VerdictServiceClient;
 use standalone::Standalone;
+use stream::local::{LocalConfig, LocalLog};
+use stream::{Log, NewRecord, TopicPartition, Watermarks};
 
 use crate::stage;
 
@@ -41,6 +44,28 @@ async fn a_restart_keeps_everything() {
     stage::submit(&second, "m-2", stage::face(0)).await;
     assert_eq!(stage::verdict(&second, "m-2").await.outcome(), v1::Outcome::LikelyAuthentic);
     second.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_beyond_their_retention_go() {
+    let folder = tempfile::tempdir().unwrap();
+    stage::start(folder.path()).await.stop().await.unwrap();
+    let old = TopicPartition::new("touchstone.media.bulk.v1", 0);
+    let week_ago = stream::local::system_clock()() - 8 * 24 * 60 * 60 * 1_000;
+    let settings =
+        LocalConfig { clock: Arc::new(move || week_ago), ..LocalConfig::new(folder.path().join("log")) };
+    let metrics = stream::Metrics::register(&prometheus::Registry::new()).unwrap();
+    let log = LocalLog::open(settings, metrics).unwrap();
+    let record = NewRecord::keyed(Arc::clone(&old.topic), "key", "not a reference").in_partition(0);
+    log.append(vec![record]).await.unwrap();
+    assert_eq!(log.watermarks(&old).await.unwrap(), Watermarks { low: 0, high: 1 });
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+
+    let standalone = stage::start(folder.path()).await;
+    let log = standalone.log();
+    let gone = async { while log.watermarks(&old).await.unwrap().low == 0 {} };
+    tokio::time::timeout(stage::DEADLINE, gone).await.expect("the log is tidied");
+    standalone.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
