@@ -1,15 +1,14 @@
 //! The settings of everything in this process: one file, one check.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use forensics::{Bucket, scripted};
+use ops::OpsConfig;
 use ops::config::{ByteSize, ConfigError, HumanDuration, Problems, Secret};
-use ops::{ExitReason, OpsConfig};
 use proto::server::ServerSettings;
 use proto::topics::Topics;
 use serde::{Deserialize, Serialize};
@@ -100,6 +99,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let tables = [
             DEFAULTS,
+            ops::DEFAULTS,
             worker::DEFAULTS,
             media::DEFAULTS,
             scheduler::DEFAULTS,
@@ -114,11 +114,7 @@ impl Config {
 
     /// Prints the configuration on standard output, secrets hidden.
     pub fn show(&self) -> ExitCode {
-        let written = std::io::stdout().write_all(ops::config::render(&self.raw).as_bytes());
-        match written {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => ops::refuse(ExitReason::Unavailable.because(error)),
-        }
+        ops::command_line::show(&self.raw)
     }
 
     /// How many workers run here.

@@ -63,14 +63,9 @@ struct Shared {
 
 fn main() -> ExitCode {
     models::prepare_process();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match ops::command_line::parse::<Arguments>() {
         Ok(arguments) => arguments,
-        Err(usage) => {
-            let is_answer = !usage.use_stderr();
-            // Nobody is left to tell when even this cannot be written.
-            let _written = usage.print();
-            return if is_answer { ExitCode::SUCCESS } else { ops::ExitReason::Config.into() };
-        }
+        Err(code) => return code,
     };
     let Arguments { command, data, listen, allow_remote, check_config, shared } = arguments;
     match command {

@@ -16,11 +16,13 @@
 //! draining process can still be watched. The second signal leaves at once, even if the runtime is stuck.
 
 pub mod admin;
+pub mod command_line;
 pub mod config;
 pub mod metrics;
 pub mod telemetry;
 
 mod exit;
+mod failpoint;
 mod log_key;
 mod process;
 mod readiness;
@@ -31,9 +33,10 @@ mod tasks;
 
 pub use admin::AdminServer;
 pub use exit::{Exit, ExitReason, refuse};
+pub use failpoint::{Failpoints, Fault};
 pub use log_key::log_key;
 pub use readiness::{Gate, Readiness};
 pub use rooms::Ops;
-pub use run::{OpsConfig, run};
+pub use run::{DEFAULTS, OpsConfig, run};
 pub use shutdown::Shutdown;
 pub use tasks::{TaskEnd, TaskHandle, Tasks};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use prometheus::proto::MetricFamily;
 
-use crate::{Exit, Readiness, Shutdown, Tasks, process};
+use crate::{Exit, Failpoints, Readiness, Shutdown, Tasks, process};
 
 /// What a service is handed: one per process, or one per service where several share a process.
 /// Cloning shares everything.
@@ -22,6 +22,8 @@ pub struct Ops {
     pub readiness: Readiness,
     /// Where tasks and threads are started, and joined.
     pub tasks: Tasks,
+    /// Where a test may end or freeze this process.
+    pub failpoints: Failpoints,
     /// Registries of the services below; the lock guards the list alone, never a scrape.
     children: Arc<Mutex<Vec<Registry>>>,
     /// Where the process's admin server listens, once it does.
@@ -39,6 +41,7 @@ impl Ops {
             tasks: Tasks::new(shutdown.clone()),
             shutdown,
             registry,
+            failpoints: Failpoints::default(),
             children: Arc::default(),
             admin: Arc::default(),
         })
@@ -66,6 +69,7 @@ impl Ops {
             tasks: self.tasks.child(service, shutdown.clone()),
             shutdown,
             registry,
+            failpoints: self.failpoints.clone(),
             children: Arc::clone(&self.children),
             admin: Arc::clone(&self.admin),
         })

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,10 +16,13 @@ use tokio::time::Instant;
 
 use crate::config::HumanDuration;
 use crate::telemetry::{self, TelemetryConfig};
-use crate::{Exit, ExitReason, Ops, admin};
+use crate::{Exit, ExitReason, Failpoints, Ops, admin};
 
 /// Beyond the drain deadline, so that a room which sees the deadline itself can still say what it left. Chosen.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The `[ops]` section as it is when nobody sets it, and what each knob is for.
+pub const DEFAULTS: &str = include_str!("../defaults.toml");
 
 /// What [`run()`] needs; the `[ops]` section of a service's configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -27,6 +31,9 @@ pub struct OpsConfig {
     pub admin_listen: SocketAddr,
     /// How long work under way may take to finish after the first signal.
     pub drain_deadline: HumanDuration,
+    /// For tests: where failpoints are armed; an empty path for none.
+    #[serde(default)]
+    pub failpoints: PathBuf,
     /// How this process logs.
     pub telemetry: TelemetryConfig,
 }
@@ -48,10 +55,11 @@ where
         Err(error) => return leave(name, Err(ExitReason::Unavailable.because(error))),
     };
     let (ended, stuck) = runtime.block_on(async {
-        let ops = match Ops::new(name, config.drain_deadline.get()) {
+        let mut ops = match Ops::new(name, config.drain_deadline.get()) {
             Ok(ops) => ops,
             Err(exit) => return (Err(exit), false),
         };
+        ops.failpoints = Failpoints::in_folder(&config.failpoints);
         let ended = live(name, config, &ops, service).await;
         (ended, !ops.tasks.running().is_empty())
     });

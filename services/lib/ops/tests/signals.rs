@@ -5,19 +5,22 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use ops::config::HumanDuration;
 use ops::telemetry::{Format, Level, TelemetryConfig};
-use ops::{ExitReason, Ops, OpsConfig};
+use ops::{ExitReason, Fault, Ops, OpsConfig};
 
 const ROLE: &str = "OPS_TEST_ROLE";
+const FAILPOINTS: &str = "OPS_TEST_FAILPOINTS";
 
 fn config(drain: Duration) -> OpsConfig {
     OpsConfig {
         admin_listen: ([127, 0, 0, 1], 0).into(),
         drain_deadline: HumanDuration::from(drain),
+        failpoints: std::env::var_os(FAILPOINTS).unwrap_or_default().into(),
         telemetry: TelemetryConfig {
             format: Format::Json,
             level: Level::try_from("info".to_string()).expect("a level"),
@@ -65,6 +68,10 @@ fn child_main(role: &str) -> ExitCode {
             serve_until_asked(ops).await;
             Ok(())
         }),
+        "reaches" => ops::run("reaches", &config(Duration::from_secs(30)), async |ops: Ops| {
+            ops.failpoints.reach("here");
+            Ok(())
+        }),
         "refuses" => ops::run("refuses", &config(Duration::from_secs(30)), async |_| {
             Err(ExitReason::Refused.because("model digest differs"))
         }),
@@ -103,9 +110,14 @@ struct Running {
 
 impl Running {
     fn start(role: &str) -> Self {
+        Self::start_with(role, Path::new(""))
+    }
+
+    fn start_with(role: &str, failpoints: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("own path"))
             .args(["--exact", "child", "--nocapture"])
             .env(ROLE, role)
+            .env(FAILPOINTS, failpoints)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -174,6 +186,15 @@ fn a_panic_in_a_task_exits_70_and_names_it() {
     let (code, log) = Running::start("panics").exit_code();
     assert_eq!(code, Some(70), "{log}");
     assert!(log.contains("task `publish` panicked: boom"), "{log}");
+}
+
+#[test]
+fn an_armed_failpoint_kills_the_first_that_comes_and_nobody_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    Fault::Kill.arm(folder.path(), "here").expect("a writable folder");
+    let mut first = Running::start_with("reaches", folder.path());
+    assert_eq!(first.child.wait().expect("it ends").signal(), Some(9));
+    assert_eq!(Running::start_with("reaches", folder.path()).exit_code().0, Some(0));
 }
 
 #[test]
