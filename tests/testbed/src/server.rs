@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -194,14 +194,14 @@ impl Drop for Server {
     }
 }
 
-type Order = (Command, Sender<std::io::Result<Child>>);
+type Order = (Command, SyncSender<std::io::Result<Child>>);
 
 /// Starts a process from the thread that starts them all: what dies with its parent dies with the parent's thread,
 /// and a test's thread ends with the test.
 fn spawn(command: Command) -> anyhow::Result<Child> {
-    static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
+    static STARTER: OnceLock<SyncSender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
-        let (orders, queue) = channel::<Order>();
+        let (orders, queue) = sync_channel::<Order>(1);
         std::thread::spawn(move || {
             for (mut command, answer) in queue {
                 let _asker_gone = answer.send(command.spawn());
@@ -209,7 +209,7 @@ fn spawn(command: Command) -> anyhow::Result<Child> {
         });
         orders
     });
-    let (answer, answered) = channel();
+    let (answer, answered) = sync_channel(1);
     starter.send((command, answer)).context("the starting thread lives as long as the process")?;
     Ok(answered.recv().context("the starting thread answers")??)
 }
