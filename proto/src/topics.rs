@@ -44,6 +44,12 @@ impl Topics {
         }
     }
 
+    /// Every topic, for whoever has to have them all.
+    pub fn all(&self) -> [&str; 5] {
+        let [live, standard, bulk] = self.all_media();
+        [live, standard, bulk, &self.verdicts, &self.dead_letters]
+    }
+
     /// The media topics, most urgent first.
     pub fn all_media(&self) -> [&str; 3] {
         Lane::ALL.map(|lane| self.media(lane))
@@ -53,6 +59,14 @@ impl Topics {
     pub fn lane(&self, topic: &str) -> Option<Lane> {
         Lane::ALL.into_iter().find(|&lane| self.media(lane) == topic)
     }
+}
+
+/// What to do about topics that do not exist.
+pub fn missing(names: &[&str]) -> String {
+    let names = names.join(", ");
+    format!(
+        "missing topics: {names}: run `touchstone-scheduler topics create`, or name others under [topics]"
+    )
 }
 
 /// The key of a media's records, so that all of one media share a partition; `|` cannot occur in a tenant.

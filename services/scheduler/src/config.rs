@@ -8,6 +8,9 @@ use ops::config::{ByteSize, ConfigError, HumanDuration, Problems};
 use proto::server::ServerSettings;
 use proto::topics::Topics;
 use serde::{Deserialize, Serialize};
+use stream::TopicSpec;
+
+use crate::topics::TopicSettings;
 
 /// What the knobs are when nobody sets them, and what each is for.
 pub const DEFAULTS: &str = include_str!("../defaults.toml");
@@ -35,6 +38,7 @@ pub struct Settings {
     pub request_ids_for: HumanDuration,
     pub request_ids_max: usize,
     pub record_bytes_max: ByteSize,
+    pub topics: TopicSettings,
 }
 
 /// Checked settings.
@@ -42,6 +46,8 @@ pub struct Settings {
 pub struct Config {
     /// The topic names in use.
     pub topics: Topics,
+    /// The topics that must be there.
+    pub topic_specs: Vec<TopicSpec>,
     /// Each tenant's buckets.
     pub buckets: BucketAllowList,
     /// How long a request id is remembered.
@@ -60,7 +66,7 @@ impl RawConfig {
     /// # Errors
     /// Buckets and tenants that break their grammar, knobs that would stop the service altogether.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let Settings { request_ids_for, request_ids_max, record_bytes_max } = self.scheduler;
+        let Settings { request_ids_for, request_ids_max, record_bytes_max, topics } = self.scheduler;
         let mut problems = Problems::default();
         let buckets = BucketAllowList::parse(&self.buckets).unwrap_or_else(|wrong| {
             wrong.into_iter().for_each(|why| problems.add("buckets", why));
@@ -72,8 +78,10 @@ impl RawConfig {
             "scheduler.record_bytes_max",
             "must be 1 byte to 1MiB, the largest message",
         );
+        topics.check(&mut problems);
         problems.absorb(self.grpc.check());
         problems.finish(Config {
+            topic_specs: topics.specs(&self.topics),
             topics: self.topics,
             buckets,
             request_ids_for: request_ids_for.get(),

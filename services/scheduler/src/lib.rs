@@ -19,6 +19,8 @@ mod front_door;
 mod metrics;
 mod requests;
 mod service;
+mod topics;
 
 pub use config::{Config, DEFAULTS, RawConfig, Settings};
 pub use door::{Scheduler, run};
+pub use topics::{TopicSettings, require};

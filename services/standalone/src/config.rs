@@ -12,8 +12,8 @@ use ops::config::{ByteSize, ConfigError, HumanDuration, Problems, Secret};
 use proto::server::ServerSettings;
 use proto::topics::Topics;
 use serde::{Deserialize, Serialize};
+use stream::TopicSpec;
 use stream::local::{LocalConfig, Synchronous};
-use stream::{TopicPolicy, TopicSpec};
 
 use crate::object_store::ObjectStoreServer;
 
@@ -70,11 +70,7 @@ struct Settings {
 struct LogSettings {
     synchronous: String,
     bytes_max: ByteSize,
-    partitions: i32,
     tidy_pause: HumanDuration,
-    media_retention: HumanDuration,
-    verdicts_retention: HumanDuration,
-    dead_letters_retention: HumanDuration,
 }
 
 /// Checked settings of one standalone.
@@ -157,18 +153,7 @@ impl Config {
 
     /// The topics that must be there before anything starts.
     pub(crate) fn topics(&self) -> Vec<TopicSpec> {
-        let (names, log) = (&self.raw.topics, &self.raw.standalone.log);
-        let spec = |name: &str, retention: HumanDuration| TopicSpec {
-            name: name.into(),
-            partitions: log.partitions,
-            policy: TopicPolicy::delete_after(retention.get()),
-        };
-        let media = names.all_media().map(|name| spec(name, log.media_retention));
-        let others = [
-            spec(&names.verdicts, log.verdicts_retention),
-            spec(&names.dead_letters, log.dead_letters_retention),
-        ];
-        media.into_iter().chain(others).collect()
+        self.raw.scheduler.topics.specs(&self.raw.topics)
     }
 
     pub(crate) fn scheduler(&self) -> Result<scheduler::Config, ConfigError> {
@@ -239,14 +224,6 @@ impl Raw {
         );
         problems.require((1..=64).contains(&settings.workers), "standalone.workers", "must be 1 to 64");
         let log = &settings.log;
-        problems.require(
-            (1..=1_024).contains(&log.partitions),
-            "standalone.log.partitions",
-            "must be 1 to 1024",
-        );
-        let shortest = [log.media_retention, log.verdicts_retention, log.dead_letters_retention];
-        let long_enough = shortest.into_iter().all(|retention| retention.get() >= Duration::from_secs(60));
-        problems.require(long_enough, "standalone.log", "retentions must be at least 1m");
         let calm = log.tidy_pause.get() >= Duration::from_secs(1);
         problems.require(calm, "standalone.log.tidy_pause", "must be at least 1s");
         let synchronous = match &*log.synchronous {

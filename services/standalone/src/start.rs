@@ -9,8 +9,8 @@ use ops::{Exit, ExitReason, Ops, TaskHandle};
 use proto::server::{Services, serve};
 use query::Query;
 use scheduler::Scheduler;
+use stream::Log;
 use stream::local::LocalLog;
-use stream::{Disposition, Log, StreamError};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -70,7 +70,7 @@ impl Standalone {
     pub async fn start(config: Config, ops: Ops) -> Result<Self, Exit> {
         let log = open_log(&config, &ops).await?;
         let shared: Arc<dyn Log> = Arc::new(log.clone());
-        shared.create_topics(&config.topics()).await.map_err(refused)?;
+        shared.create_topics(&config.topics()).await?;
         start_tidying(&log, &config, &ops);
 
         let store = ObjectStore::open(&config.folder.join("objects"))?;
@@ -193,7 +193,7 @@ async fn open_log(config: &Config, ops: &Ops) -> Result<LocalLog, Exit> {
     let metrics = stream::Metrics::register(&ops.child("log")?.registry)?;
     let settings = config.log();
     let opened = tokio::task::spawn_blocking(move || LocalLog::open(settings, metrics)).await;
-    opened.map_err(|error| ExitReason::Bug.because(error))?.map_err(refused)
+    Ok(opened.map_err(|error| ExitReason::Bug.because(error))??)
 }
 
 /// The topics' retention, applied at the start and again and again.
@@ -225,13 +225,4 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
 fn make_folder(folder: &std::path::Path) -> Result<(), Exit> {
     let made = std::fs::create_dir_all(folder);
     made.map_err(|error| ExitReason::Unavailable.because(format_args!("{}: {error}", folder.display())))
-}
-
-/// A log that cannot be opened, by what a supervisor does about it.
-fn refused(error: StreamError) -> Exit {
-    match error.disposition() {
-        Disposition::Retry | Disposition::Pause => ExitReason::Unavailable.because(error),
-        Disposition::Restart => ExitReason::Temporary.because(error),
-        Disposition::Reject | Disposition::Fatal => ExitReason::Refused.because(error),
-    }
 }

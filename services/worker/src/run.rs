@@ -79,7 +79,7 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         },
         session_timeout: None,
     };
-    let member = log.join(membership).await.map_err(|error| cannot_join(&config.slot, &error))?;
+    let member = log.join(membership).await.map_err(|error| cannot_join(&config.slot, error))?;
     let (notes, receiver) = mpsc::channel(NOTES_MAX);
     let identity = (Arc::clone(&config.slot), metrics);
     let publisher = Publisher::new(receiver, member.committer(), config.publish, identity);
@@ -171,10 +171,9 @@ impl<T> Starting<T> {
     }
 }
 
-fn cannot_join(slot: &str, error: &StreamError) -> Exit {
+fn cannot_join(slot: &str, error: StreamError) -> Exit {
     match error.disposition() {
-        Disposition::Retry | Disposition::Pause => ExitReason::Unavailable.because(error),
         Disposition::Restart => publish::fenced(slot, &error.to_string()),
-        Disposition::Reject | Disposition::Fatal => ExitReason::Refused.because(error),
+        _ => error.into(),
     }
 }

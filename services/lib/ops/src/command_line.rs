@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser};
 use serde::Serialize;
 
-use crate::config::{self, ConfigError};
+use crate::config;
 use crate::{ExitReason, refuse};
 
 /// What every service takes.
@@ -31,19 +31,6 @@ pub fn parse<A: Parser>() -> Result<A, ExitCode> {
         let _written = usage.print();
         if usage.use_stderr() { ExitReason::Config.into() } else { ExitCode::SUCCESS }
     })
-}
-
-/// Runs what a loaded configuration is for; an invalid one is listed and refused, a checked one printed.
-pub fn configured<C: Serialize>(
-    loaded: Result<C, ConfigError>,
-    check_only: bool,
-    run: impl FnOnce(C) -> ExitCode,
-) -> ExitCode {
-    match loaded {
-        Ok(config) if check_only => show(&config),
-        Ok(config) => run(config),
-        Err(error) => refuse(error),
-    }
 }
 
 /// Prints a configuration on standard output, secrets hidden.

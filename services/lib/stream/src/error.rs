@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ops::{Exit, ExitReason};
+
 use crate::record::TopicPartition;
 
 /// What a caller does about an error. The caller matches on this alone.
@@ -146,6 +148,17 @@ impl StreamError {
             | Self::TopicMismatch { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Closed { .. } => Disposition::Fatal,
+        }
+    }
+}
+
+/// At the start of a process: by what a supervisor does about it.
+impl From<StreamError> for Exit {
+    fn from(error: StreamError) -> Self {
+        match error.disposition() {
+            Disposition::Retry | Disposition::Pause => ExitReason::Unavailable.because(error),
+            Disposition::Restart => ExitReason::Temporary.because(error),
+            Disposition::Reject | Disposition::Fatal => ExitReason::Refused.because(error),
         }
     }
 }

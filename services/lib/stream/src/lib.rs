@@ -31,7 +31,8 @@ mod record;
 
 pub use error::{Disposition, StreamError};
 pub use log::{
-    Cleanup, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSpec, Watermarks,
+    Cleanup, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSpec,
+    Watermarks, missing_topics,
 };
 pub use member::{
     AbortReason, Assignment, AssignmentEpoch, Commit, CommitOffset, Committer, FetchBounds, Member,

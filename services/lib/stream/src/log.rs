@@ -84,6 +84,19 @@ pub trait Log: Send + Sync {
     fn health(&self) -> watch::Receiver<LogHealth>;
 }
 
+/// Which of these topics do not exist.
+///
+/// # Errors
+/// Whatever keeps the log from answering.
+pub async fn missing_topics<'a>(
+    log: &dyn Log,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<&'a str>, StreamError> {
+    let there = log.topics().await?;
+    let is_missing = |name: &&str| !there.iter().any(|topic| &*topic.name == *name);
+    Ok(names.into_iter().filter(is_missing).collect())
+}
+
 /// Reads partitions without a group.
 #[async_trait]
 pub trait Reader: Send {

@@ -1,0 +1,97 @@
+//! The fleet's topics: how they are made, and whether those that exist are as they should be.
+
+use std::time::Duration;
+
+use ops::config::{HumanDuration, Problems};
+use ops::{Exit, ExitReason};
+use proto::topics::Topics;
+use serde::{Deserialize, Serialize};
+use stream::{Cleanup, Log, TopicPolicy, TopicSpec};
+
+/// The table `[scheduler.topics]`; each knob is explained in [`crate::DEFAULTS`].
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[allow(missing_docs, reason = "defaults.toml explains each knob, once")]
+pub struct TopicSettings {
+    pub partitions: i32,
+    pub media_retention: HumanDuration,
+    pub verdicts_retention: HumanDuration,
+    pub dead_letters_retention: HumanDuration,
+}
+
+impl TopicSettings {
+    /// Notes what is wrong.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        let partitions_ok = (1..=1_024).contains(&self.partitions);
+        problems.require(partitions_ok, "scheduler.topics.partitions", "must be 1 to 1024");
+        for (key, retention) in [
+            ("scheduler.topics.media_retention", self.media_retention),
+            ("scheduler.topics.verdicts_retention", self.verdicts_retention),
+            ("scheduler.topics.dead_letters_retention", self.dead_letters_retention),
+        ] {
+            problems.require(retention.get() >= Duration::from_secs(60), key, "must be at least 1m");
+        }
+    }
+
+    /// The topics under their names in use.
+    pub fn specs(&self, names: &Topics) -> Vec<TopicSpec> {
+        let spec = |name: &str, retention: HumanDuration| TopicSpec {
+            name: name.into(),
+            partitions: self.partitions,
+            policy: TopicPolicy::delete_after(retention.get()),
+        };
+        let media = names.all_media().map(|name| spec(name, self.media_retention));
+        let others = [
+            spec(&names.verdicts, self.verdicts_retention),
+            spec(&names.dead_letters, self.dead_letters_retention),
+        ];
+        media.into_iter().chain(others).collect()
+    }
+}
+
+/// Refuses a log whose topics are missing, have another number of partitions than wanted, or would forget what is
+/// not judged yet: with what to change.
+///
+/// # Errors
+/// [`ExitReason::Refused`] with every topic that differs; [`ExitReason::Unavailable`] when the log does not answer.
+pub async fn require(log: &dyn Log, wanted: &[TopicSpec]) -> Result<(), Exit> {
+    let names: Vec<&str> = wanted.iter().map(|spec| &*spec.name).collect();
+    let missing = stream::missing_topics(log, names).await?;
+    let mut differences = Vec::new();
+    if !missing.is_empty() {
+        differences.push(proto::topics::missing(&missing));
+    }
+    for topic in log.topics().await? {
+        let want = wanted.iter().find(|want| want.name == topic.name);
+        differences.extend(want.and_then(|want| difference(&topic, want)));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(ExitReason::Refused.because(differences.join("\n  ")))
+}
+
+fn difference(topic: &TopicSpec, want: &TopicSpec) -> Option<String> {
+    let name = &topic.name;
+    if topic.partitions != want.partitions {
+        return Some(format!(
+            "topic {name} has {} partitions, scheduler.topics.partitions says {}: change the setting, or the topic",
+            topic.partitions, want.partitions
+        ));
+    }
+    match topic.policy.cleanup {
+        Cleanup::Delete { .. } if topic.policy == want.policy => None,
+        // An operator may keep records for longer or shorter; it is worth a word and no more.
+        Cleanup::Delete { retention_ms } => {
+            tracing::warn!(
+                topic = &**name,
+                retention_ms,
+                "the topic's retention is not that of [scheduler.topics]"
+            );
+            None
+        }
+        Cleanup::Compact => Some(format!(
+            "topic {name} is compacted, which forgets all but the last record of a media: \
+             set its cleanup.policy to delete"
+        )),
+    }
+}
