@@ -14,10 +14,15 @@
 //! **Before changing it.** A server is bound to the thread that started it (`PR_SET_PDEATHSIG`); that is why one
 //! thread, which never ends, starts them all.
 
+mod folder;
+mod kafka;
 mod port;
 mod server;
+mod versitygw;
 mod wait;
 
+pub use kafka::{Kafka, KafkaBuilder, KafkaVersion};
 pub use port::free_port;
 pub use server::{Server, Signal, deps};
+pub use versitygw::VersityGateway;
 pub use wait::{until, until_async};
