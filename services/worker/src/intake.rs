@@ -23,7 +23,7 @@ use crate::config::IntakeConfig;
 use crate::examine::{self, Interrupted, Rooms};
 use crate::job::{Input, Job, Subject};
 use crate::metrics::Metrics;
-use crate::publish::{self, Note};
+use crate::publish::{self, Begun, Note};
 use hand::{Hand, Pending};
 
 /// A log that fails to answer is asked again after so long.
@@ -199,7 +199,10 @@ impl Intake {
             }
             Ok(MemberEvent::Records { partition, epoch, records }) => {
                 let Some(revoked) = hand.token(&partition, epoch) else { return Ok(true) };
-                let offsets = records.iter().map(|record| record.position.offset).collect();
+                let begun = records
+                    .iter()
+                    .map(|record| Begun { offset: record.position.offset, written_ms: record.timestamp_ms })
+                    .collect();
                 let taken_in_at = SystemTime::now();
                 let lane = self.topics.lane(&partition.topic).unwrap_or(forensics::Lane::Standard);
                 for record in records {
@@ -208,7 +211,7 @@ impl Intake {
                     let input = Input { partition, epoch, record, lane, attempt, taken_in_at };
                     hand.push(lane, Pending { admission: self.door.admit(input), revoked: revoked.clone() });
                 }
-                Note::Started { partition, epoch, offsets }
+                Note::Started { partition, epoch, lane, records: begun }
             }
             Err(error) => {
                 *retry_at = Some(self.bear(&error)?);

@@ -1,13 +1,17 @@
 //! What the worker tells about itself. Label sets are closed: never a tenant, a media or a key.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forensics::{Lane, ModelIdentity, Outcome};
 use ops::metrics::{
-    COUNT_BUCKETS, DURATION_BUCKETS, Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, LONG_DURATION_BUCKETS, Queues, Registry, counter, counters, gauge, gauges, histogram,
-    histograms,
+    COUNT_BUCKETS, DURATION_BUCKETS, Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, LONG_DURATION_BUCKETS, Queues, Registry, counter, counters, gauge, gauges,
+    histogram, histograms,
 };
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Opts};
 
 /// Buckets of scores: even tenths, and the ends apart, where thresholds lie.
@@ -20,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) dead_letters: IntCounterVec,
     pub(crate) stages: Stages,
     end_to_end: HistogramVec,
+    pub(crate) oldest: OldestUnprocessed,
     pub(crate) time_to_due: Histogram,
     pub(crate) queues: Queues,
     pub(crate) jobs: IntGauge,
@@ -98,6 +103,7 @@ impl Metrics {
                 &["lane"],
                 LONG_DURATION_BUCKETS,
             )?,
+            oldest: OldestUnprocessed::register(registry, &name("oldest_unprocessed_seconds"))?,
             time_to_due: spread(
                 "time_to_due_seconds",
                 "Time left to the due time when the verdict was made; 0 when it was late.",
@@ -158,6 +164,50 @@ impl Metrics {
     pub(crate) fn committed(&self, outcome: Outcome, lane: Lane, end_to_end: Duration) {
         self.media.with_label_values(&[outcome.as_str(), lane.as_str()]).inc();
         self.end_to_end.with_label_values(&[lane.as_str()]).observe(end_to_end.as_secs_f64());
+    }
+}
+
+/// `oldest_unprocessed_seconds{lane}`: an age, so it is worked out when somebody looks.
+#[derive(Clone)]
+pub(crate) struct OldestUnprocessed {
+    age: GaugeVec,
+    written_ms: Arc<[AtomicI64; Lane::ALL.len()]>,
+}
+
+/// Nothing of the lane is in hand.
+const NONE: i64 = i64::MAX;
+
+impl OldestUnprocessed {
+    fn register(registry: &Registry, name: &str) -> Result<Self, Error> {
+        let help = "Age of the oldest record that this worker holds and has not committed; 0 without one.";
+        let age = GaugeVec::new(Opts::new(name, help), &["lane"])?;
+        let oldest = Self { age, written_ms: Arc::new(Lane::ALL.map(|_| AtomicI64::new(NONE))) };
+        registry.register(Box::new(oldest.clone()))?;
+        Ok(oldest)
+    }
+
+    /// When the oldest record of a lane was written, in milliseconds since 1970.
+    pub(crate) fn set(&self, lane: Lane, written_ms: Option<i64>) {
+        self.written_ms[lane as usize].store(written_ms.unwrap_or(NONE), Ordering::Relaxed);
+    }
+}
+
+impl Collector for OldestUnprocessed {
+    fn desc(&self) -> Vec<&Desc> {
+        self.age.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for lane in Lane::ALL {
+            let age = match self.written_ms[lane as usize].load(Ordering::Relaxed) {
+                NONE => 0.0,
+                // A producer's clock may be ahead of ours.
+                written_ms => (now.as_secs_f64() - written_ms as f64 / 1_000.0).max(0.0),
+            };
+            self.age.with_label_values(&[lane.as_str()]).set(age);
+        }
+        self.age.collect()
     }
 }
 

@@ -5,12 +5,13 @@ mod ledger;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use forensics::Lane;
 use ops::{Exit, ExitReason};
 use stream::{AbortReason, Commit, Committer};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub(crate) use ledger::Note;
+pub(crate) use ledger::{Begun, Note};
 
 use crate::clerk::Tally;
 use crate::config::PublishConfig;
@@ -90,6 +91,7 @@ impl Publisher {
                 let applied = self.ledger.apply(note);
                 applied.map_err(|error| ExitReason::Bug.because(format_args!("publish: {error}")))?;
             }
+            self.show_oldest();
         }
     }
 
@@ -101,6 +103,8 @@ impl Publisher {
             timer.observe_duration();
             match answer {
                 Commit::Committed { .. } => {
+                    parcel.parts.iter().for_each(|part| self.ledger.committed(part));
+                    self.show_oldest();
                     self.tally(&parcel);
                     return Ok(());
                 }
@@ -134,6 +138,12 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    fn show_oldest(&self) {
+        for lane in Lane::ALL {
+            self.metrics.oldest.set(lane, self.ledger.oldest(lane));
+        }
     }
 
     fn tally(&self, parcel: &Parcel) {

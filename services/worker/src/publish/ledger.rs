@@ -15,10 +15,18 @@ pub(crate) enum Note {
     Assigned(Vec<(TopicPartition, AssignmentEpoch)>),
     /// They are not any more.
     Revoked(Vec<TopicPartition>),
-    /// These offsets were taken in, in order.
-    Started { partition: TopicPartition, epoch: AssignmentEpoch, offsets: Vec<i64> },
+    /// These records were taken in, in order.
+    Started { partition: TopicPartition, epoch: AssignmentEpoch, lane: Lane, records: Vec<Begun> },
     /// One of them has its outcome.
     Finished { partition: TopicPartition, epoch: AssignmentEpoch, offset: i64, written: Box<Written> },
+}
+
+/// A record that was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) offset: i64,
+    /// When its producer wrote it, in milliseconds since 1970.
+    pub(crate) written_ms: i64,
 }
 
 /// Every partition of the member.
@@ -35,6 +43,10 @@ struct Partition {
     running: InFlight<Box<Written>>,
     /// The finished prefix, oldest first.
     ready: VecDeque<(i64, Box<Written>)>,
+    /// What was taken in and is not committed, oldest first.
+    uncommitted: VecDeque<Begun>,
+    /// The lane of its topic, once a record came.
+    lane: Option<Lane>,
 }
 
 /// How much could be committed.
@@ -75,14 +87,15 @@ impl Ledger {
             Note::Assigned(assigned) => {
                 for (partition, epoch) in assigned {
                     self.forget(&partition);
-                    let fresh = Partition { epoch, running: InFlight::new(), ready: VecDeque::new() };
-                    self.partitions.insert(partition, fresh);
+                    self.partitions.insert(partition, Partition::new(epoch));
                 }
             }
             Note::Revoked(partitions) => partitions.iter().for_each(|partition| self.forget(partition)),
-            Note::Started { partition, epoch, offsets } => {
+            Note::Started { partition, epoch, lane, records } => {
                 if let Some(held) = self.held(&partition, epoch) {
-                    offsets.into_iter().try_for_each(|offset| held.running.start(offset))?;
+                    held.lane = Some(lane);
+                    records.iter().try_for_each(|record| held.running.start(record.offset))?;
+                    held.uncommitted.extend(records);
                 }
             }
             Note::Finished { partition, epoch, offset, written } => {
@@ -139,6 +152,19 @@ impl Ledger {
         parcel
     }
 
+    /// A part of a parcel is committed.
+    pub(crate) fn committed(&mut self, part: &Part) {
+        let Some(held) = self.held(&part.partition, part.epoch) else { return };
+        let done = held.uncommitted.partition_point(|record| record.offset < part.next_offset);
+        held.uncommitted.drain(..done);
+    }
+
+    /// When the oldest record of a lane that is not committed was written, in milliseconds since 1970.
+    pub(crate) fn oldest(&self, lane: Lane) -> Option<i64> {
+        let of_lane = self.partitions.values().filter(|held| held.lane == Some(lane));
+        of_lane.filter_map(|held| held.uncommitted.front()).map(|record| record.written_ms).min()
+    }
+
     /// Gives everything up: the member rewinds, and all of it will be taken in again.
     pub(crate) fn give_up(&mut self) {
         self.partitions.clear();
@@ -161,6 +187,13 @@ impl Ledger {
         let mut gone = Ready::default();
         held.ready.iter().for_each(|(_, written)| gone.add(written));
         self.ready.leave(gone);
+    }
+}
+
+impl Partition {
+    fn new(epoch: AssignmentEpoch) -> Self {
+        let (ready, uncommitted) = (VecDeque::new(), VecDeque::new());
+        Self { epoch, running: InFlight::new(), ready, uncommitted, lane: None }
     }
 }
 

@@ -50,7 +50,8 @@ fn finished(index: i32, offset: i64, lane: Lane) -> Note {
 }
 
 fn started(index: i32, offsets: std::ops::Range<i64>) -> Note {
-    Note::Started { partition: partition(index), epoch: AssignmentEpoch(1), offsets: offsets.collect() }
+    let records = offsets.map(|offset| Begun { offset, written_ms: 0 }).collect();
+    Note::Started { partition: partition(index), epoch: AssignmentEpoch(1), lane: Lane::Bulk, records }
 }
 
 fn assigned() -> Note {

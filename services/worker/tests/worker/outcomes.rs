@@ -128,6 +128,8 @@ async fn an_outage_of_the_store_is_waited_out() {
 struct Troubled {
     inner: ScriptedForgeryDetector,
     trouble: fn(usize) -> DetectorError,
+    /// So many self-tests pass.
+    healthy_for: u32,
 }
 
 impl ForgeryDetector for Troubled {
@@ -153,12 +155,15 @@ impl ForgeryDetector for Troubled {
         }
     }
     fn self_test(&mut self) -> Result<(), DetectorError> {
+        let left = self.healthy_for.checked_sub(1);
+        self.healthy_for = left.ok_or_else(|| DetectorError::Device("golden scores differ".to_owned()))?;
         Ok(())
     }
 }
 
-fn troubled(trouble: fn(usize) -> DetectorError) -> Box<worker::engine::ForgeryFactory> {
-    Box::new(Box::new(move || Ok(Box::new(Troubled { inner: ScriptedForgeryDetector::new(8), trouble }))))
+fn troubled(trouble: fn(usize) -> DetectorError, healthy_for: u32) -> Box<worker::engine::ForgeryFactory> {
+    let detector = move || Troubled { inner: ScriptedForgeryDetector::new(8), trouble, healthy_for };
+    Box::new(Box::new(move || Ok(Box::new(detector()))))
 }
 
 /// Ten white pictures, and a black one among them.
@@ -171,7 +176,7 @@ async fn submit_with_a_black_one(stage: &Stage) {
 async fn a_score_that_is_no_number_costs_one_media() {
     let stage = Stage::new().await;
     submit_with_a_black_one(&stage).await;
-    let worker = stage.worker_with("worker-0", *troubled(|item| DetectorError::NonFinite { item }));
+    let worker = stage.worker_with("worker-0", *troubled(|item| DetectorError::NonFinite { item }, 1));
     stage.until_outcomes(10).await;
     assert_eq!(worker.stop().await, Ok(()));
     stage.assert_exactly_once(10).await;
@@ -187,11 +192,27 @@ async fn a_score_that_is_no_number_costs_one_media() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_often_gives_no_number_is_put_to_the_test() {
+    let stage = Stage::new().await;
+    submit_with_a_black_one(&stage).await;
+    stage.store.put("7.png", png(256, 256, [0, 0, 0]));
+    let not_finite = |item| DetectorError::NonFinite { item };
+    // The first self-test is that of the start.
+    let exit = stage.worker_with("worker-0", *troubled(not_finite, 1)).ended().await.unwrap_err();
+    assert_eq!(exit.reason, ExitReason::Bug, "{exit}");
+    assert!(exit.why.contains("quarantined") && exit.why.contains("golden scores differ"), "{exit}");
+    let healthy = stage.worker_with("worker-0", *troubled(not_finite, 2));
+    stage.until_outcomes(10).await;
+    assert_eq!(healthy.stop().await, Ok(()));
+    stage.assert_exactly_once(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_device_ends_the_worker_soon_and_loses_nothing() {
     let stage = Stage::new().await;
     submit_with_a_black_one(&stage).await;
     let begin = std::time::Instant::now();
-    let worker = stage.worker_with("worker-0", *troubled(|_| DetectorError::Device("sticky".to_owned())));
+    let worker = stage.worker_with("worker-0", *troubled(|_| DetectorError::Device("sticky".to_owned()), 1));
     let exit = worker.ended().await.unwrap_err();
     assert_eq!(exit.reason, ExitReason::Bug, "{exit}");
     assert!(exit.why.contains("sticky"), "{exit}");

@@ -103,8 +103,7 @@ proptest! {
                     let Some(naive) = model.get_mut(&index) else { continue };
                     naive.newest += gap;
                     let epoch = AssignmentEpoch(naive.epoch);
-                    let offsets = vec![naive.newest];
-                    ledger.apply(Note::Started { partition: partition(index), epoch, offsets }).unwrap();
+                    ledger.apply(started(index, epoch, naive.newest..naive.newest + 1)).unwrap();
                     naive.jobs.insert(naive.newest, None);
                 }
                 Step::Finish { partition: index, which, size } => {
@@ -152,6 +151,7 @@ proptest! {
                             bytes += size;
                             outcomes += 1;
                         }
+                        ledger.committed(part);
                     }
                     prop_assert!(outcomes <= 1 || (records <= BOUNDS.records_max && bytes <= BOUNDS.bytes_max));
                     prop_assert_eq!(outcomes == 0, before.outcomes == 0, "something goes if something is ready");
@@ -164,8 +164,17 @@ proptest! {
             prop_assert_eq!(ledger.ready().outcomes, ready);
             let idle = model.values().all(|naive| naive.jobs.values().all(Option::is_some));
             prop_assert_eq!(ledger.is_idle(), idle);
+            let oldest = model.values().filter_map(|naive| naive.jobs.keys().next()).min();
+            prop_assert_eq!(ledger.oldest(Lane::Bulk), oldest.map(|offset| 10 * offset));
+            prop_assert_eq!(ledger.oldest(Lane::Live), None);
         }
     }
+}
+
+/// Records of the bulk lane, written ten milliseconds apart.
+fn started(index: usize, epoch: AssignmentEpoch, offsets: std::ops::Range<i64>) -> Note {
+    let records = offsets.map(|offset| Begun { offset, written_ms: 10 * offset }).collect();
+    Note::Started { partition: partition(index), epoch, lane: Lane::Bulk, records }
 }
 
 #[test]
@@ -174,8 +183,7 @@ fn a_busy_partition_does_not_starve_the_others() {
     let epoch = AssignmentEpoch(1);
     ledger.apply(Note::Assigned((0..2).map(|index| (partition(index), epoch)).collect())).unwrap();
     for index in 0..2 {
-        let offsets: Vec<i64> = (0..12).collect();
-        ledger.apply(Note::Started { partition: partition(index), epoch, offsets }).unwrap();
+        ledger.apply(started(index, epoch, 0..12)).unwrap();
         for offset in 0..12 {
             let (partition, written) = (partition(index), written(index, offset, 1));
             ledger.apply(Note::Finished { partition, epoch, offset, written }).unwrap();
@@ -191,7 +199,7 @@ fn a_job_that_ends_twice_is_a_mistake_that_is_told() {
     let mut ledger = Ledger::default();
     let (epoch, offset) = (AssignmentEpoch(1), 5);
     ledger.apply(Note::Assigned(vec![(partition(0), epoch)])).unwrap();
-    ledger.apply(Note::Started { partition: partition(0), epoch, offsets: vec![5] }).unwrap();
+    ledger.apply(started(0, epoch, 5..6)).unwrap();
     let finish = || Note::Finished { partition: partition(0), epoch, offset, written: written(0, 5, 1) };
     ledger.apply(finish()).unwrap();
     assert_eq!(ledger.apply(finish()), Err(OffsetsError::NotInFlight { offset }));

@@ -1,0 +1,69 @@
+//! What a worker tells about itself: the names that dashboards are built on, and whether they are true.
+
+use std::collections::BTreeSet;
+
+use prometheus::proto::MetricFamily;
+
+use crate::harness::{Running, Stage, Tap};
+
+/// Dashboards and alerts are built on these: a change here is a change for every operator.
+const NAMES: &str = include_str!("metrics.txt");
+/// Series of one worker at most.
+const SERIES_MAX: usize = 3_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_labels_are_those_written_down() {
+    let stage = Stage::new().await;
+    stage.submit_pictures(20).await;
+    let worker = stage.worker("worker-0");
+    stage.until_outcomes(20).await;
+    let families = worker.ops.registry.gather();
+    let names: BTreeSet<String> = families.iter().flat_map(described).collect();
+    let mut written: BTreeSet<&str> = NAMES.lines().collect();
+    // What counts troubles by their class is not there before the first one.
+    let troubles: BTreeSet<&str> =
+        written.iter().filter_map(|line| line.strip_suffix(" (trouble)")).collect();
+    written.retain(|line| !line.ends_with(" (trouble)"));
+    let is_unknown = |name: &&String| !written.contains(name.as_str()) && !troubles.contains(name.as_str());
+    let unknown: Vec<_> = names.iter().filter(is_unknown).collect();
+    assert!(unknown.is_empty(), "not in metrics.txt: {unknown:#?}");
+    let missing: Vec<_> = written.into_iter().filter(|line| !names.contains(*line)).collect();
+    assert!(missing.is_empty(), "in metrics.txt, but not told: {missing:#?}");
+    let series: usize = families.iter().map(|family| family.get_metric().len()).sum();
+    assert!(series < SERIES_MAX, "{series} series");
+    assert_eq!(worker.stop().await, Ok(()));
+}
+
+fn described(family: &MetricFamily) -> BTreeSet<String> {
+    let labels = |metric: &prometheus::proto::Metric| {
+        metric.get_label().iter().map(|label| label.name().to_owned()).collect::<Vec<_>>().join(",")
+    };
+    family.get_metric().iter().map(|metric| format!("{}{{{}}}", family.name(), labels(metric))).collect()
+}
+
+/// The one value of a gauge or counter with this label.
+fn value(worker: &Running, name: &str, label: &str) -> f64 {
+    let families = worker.ops.registry.gather();
+    let family = families.iter().find(|family| family.name() == name).expect(name);
+    let is_it =
+        |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|pair| pair.value() == label);
+    let metric = family.get_metric().iter().find(is_it).expect(label);
+    metric.get_gauge().get_value() + metric.get_counter().get_value()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_record_ages_until_it_is_committed() {
+    const OLDEST: &str = "touchstone_worker_oldest_unprocessed_seconds";
+    let stage = Stage::new().await;
+    stage.store.set(Tap::Held);
+    let before = std::time::Instant::now();
+    stage.submit_pictures(4).await;
+    let worker = stage.worker("worker-0");
+    stage.until(async || value(&worker, OLDEST, "standard") > 0.5, "half a second to pass").await;
+    assert!(value(&worker, OLDEST, "standard") <= before.elapsed().as_secs_f64() + 0.01);
+    assert_eq!(value(&worker, OLDEST, "live"), 0.0);
+    stage.store.set(Tap::Open);
+    stage.until_outcomes(4).await;
+    stage.until(async || value(&worker, OLDEST, "standard") == 0.0, "nothing to be left").await;
+    assert_eq!(worker.stop().await, Ok(()));
+}
