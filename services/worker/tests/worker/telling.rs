@@ -17,7 +17,10 @@ async fn names_and_labels_are_those_written_down() {
     stage.submit_pictures(20).await;
     let worker = stage.worker("worker-0");
     stage.until_outcomes(20).await;
-    let families = worker.ops.registry.gather();
+    // What was committed is counted a moment later.
+    let registry = worker.ops.registry.clone();
+    assert_eq!(worker.stop().await, Ok(()));
+    let families = registry.gather();
     let names: BTreeSet<String> = families.iter().flat_map(described).collect();
     let mut written: BTreeSet<&str> = NAMES.lines().collect();
     // What counts troubles by their class is not there before the first one.
@@ -31,7 +34,6 @@ async fn names_and_labels_are_those_written_down() {
     assert!(missing.is_empty(), "in metrics.txt, but not told: {missing:#?}");
     let series: usize = families.iter().map(|family| family.get_metric().len()).sum();
     assert!(series < SERIES_MAX, "{series} series");
-    assert_eq!(worker.stop().await, Ok(()));
 }
 
 fn described(family: &MetricFamily) -> BTreeSet<String> {
