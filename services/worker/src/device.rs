@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use forensics::{Calibration, CropBatch, ForgeryDetector, Logit, ModelIdentity, Preprocessing, Thresholds};
-use ops::{Exit, ExitReason, Gate};
+use ops::{Exit, ExitReason, Failpoints, Gate};
 use tokio::sync::oneshot;
 
 use crate::batcher::{DeviceSeat, PackedBatch};
@@ -33,6 +33,7 @@ pub(crate) fn load(
     factory: ForgeryFactory,
     gate: Gate,
     metrics: Metrics,
+    failpoints: Failpoints,
 ) -> Result<(Device, DetectorFacts), Exit> {
     let mut detector = factory()?;
     detector.self_test().map_err(|error| {
@@ -47,7 +48,7 @@ pub(crate) fn load(
         batch_max: detector.batch_max(),
     };
     gate.ready();
-    Ok((Device { detector, gate, metrics, invalid: VecDeque::new() }, facts))
+    Ok((Device { detector, gate, metrics, failpoints, invalid: VecDeque::new() }, facts))
 }
 
 /// Loads the detector, tells about it, waits for its seat and works until there are no more batches.
@@ -55,9 +56,10 @@ pub(crate) fn run(
     factory: ForgeryFactory,
     gate: Gate,
     metrics: Metrics,
+    failpoints: Failpoints,
     (loaded, seat): (oneshot::Sender<DetectorFacts>, oneshot::Receiver<DeviceSeat>),
 ) -> Result<(), Exit> {
-    let (mut device, facts) = load(factory, gate, metrics)?;
+    let (mut device, facts) = load(factory, gate, metrics, failpoints)?;
     // Nobody listens, or no seat comes: the start was given up.
     if loaded.send(facts).is_err() {
         return Ok(());
@@ -73,6 +75,7 @@ pub(crate) struct Device {
     detector: Box<dyn ForgeryDetector>,
     gate: Gate,
     metrics: Metrics,
+    failpoints: Failpoints,
     /// When outputs were invalid lately.
     invalid: VecDeque<Instant>,
 }
@@ -97,6 +100,7 @@ impl Device {
                 detector.score(&batch.pixels.slice(part.start, part.len()))
             }
         };
+        self.failpoints.reach("scoring");
         let answered = match resilient::answer::<Logit>(count, &mut engine) {
             Ok(answered) => answered,
             Err(fault) => return Err(self.give_up(&fault)),

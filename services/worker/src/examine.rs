@@ -37,6 +37,7 @@ pub(crate) struct Rooms {
     pub(crate) clerk: Arc<Clerk>,
     pub(crate) config: ExamineConfig,
     pub(crate) metrics: Metrics,
+    pub(crate) failpoints: ops::Failpoints,
 }
 
 /// The worker is going down: no verdict, another worker will examine the media.

@@ -203,6 +203,7 @@ impl Intake {
                     .iter()
                     .map(|record| Begun { offset: record.position.offset, written_ms: record.timestamp_ms })
                     .collect();
+                self.rooms.failpoints.reach("taken-in");
                 let taken_in_at = SystemTime::now();
                 let lane = self.topics.lane(&partition.topic).unwrap_or(forensics::Lane::Standard);
                 for record in records {

@@ -66,6 +66,7 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         clerk: Arc::new(clerk),
         config: config.examine,
         metrics: metrics.clone(),
+        failpoints: ops.failpoints.clone(),
     });
 
     let membership = Membership {
@@ -133,7 +134,8 @@ fn start_device(
     let (loaded, facts) = oneshot::channel();
     let (seat, take_seat) = oneshot::channel();
     let (gate, metrics) = (ops.readiness.gate("model"), metrics.clone());
-    let work = move || device::run(factory, gate, metrics, (loaded, take_seat));
+    let failpoints = ops.failpoints.clone();
+    let work = move || device::run(factory, gate, metrics, failpoints, (loaded, take_seat));
     (Starting { thread: ops.tasks.spawn_finite_thread("device", work), loaded: facts }, seat)
 }
 

@@ -127,6 +127,7 @@ async fn picture(
     report.object.version = fetched.version;
     report.object.etag = fetched.etag;
     report.object.sha256 = Some(fetched.sha256);
+    rooms.failpoints.reach("fetched");
 
     let began = Instant::now();
     let place = rooms.decode_places.acquire().await.expect("the semaphore is never closed");
@@ -141,6 +142,7 @@ async fn picture(
         FacesIn::Cropped => 1,
         FacesIn::Detect => rooms.clerk.policy().faces_max,
     };
+    rooms.failpoints.reach("decoded");
     let room = rooms.pixels.acquire(frame.rgb().len() + crops * CROP_BYTES).await;
     drop(place);
     Ok((frame, room))
