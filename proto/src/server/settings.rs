@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use ops::config::{ByteSize, ConfigError, HumanDuration, Problems};
+use ops::{Exit, ExitReason};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tonic::transport::Server;
 
 /// The table `[grpc]` of a service's defaults.
@@ -61,6 +63,22 @@ impl ServerSettings {
             "must be 1KiB to 1MiB",
         );
         problems.into_result()
+    }
+
+    /// Listens where they say.
+    ///
+    /// # Errors
+    /// [`ExitReason::Unavailable`] when somebody else listens there.
+    pub async fn bind(&self) -> Result<TcpListener, Exit> {
+        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
+            ExitReason::Unavailable.because(format_args!("grpc.listen {}: {error}", self.listen))
+        })?;
+        if !self.listen.ip().is_loopback() {
+            tracing::warn!(listen = %self.listen, "reachable from beyond this machine, and nothing asks a caller who it is");
+        }
+        let address = listener.local_addr().map_err(|error| ExitReason::Unavailable.because(error))?;
+        tracing::info!(grpc = %address, "answers gRPC");
+        Ok(listener)
     }
 
     pub(super) fn limits(&self, server: Server) -> Server {
