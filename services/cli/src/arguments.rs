@@ -32,12 +32,15 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(crate) struct Global {
-    /// A standalone's data folder: service address and store keys are read from its connection.toml
+    /// The data folder of a standalone or a fleet: addresses and store keys are read from its connection.toml
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// The service's address, such as http://127.0.0.1:7411
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
+    /// Where verdicts are asked for, if query is a process of its own
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) query: Option<String>,
     /// Whose media these are
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tenant: Option<String>,

@@ -19,7 +19,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 type Door = InterceptedService<Channel, TenantStamp>;
 
-/// The services behind one address. Clones share the connection.
+/// The services, behind one address or two. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) media: MediaServiceClient<Door>,
@@ -36,31 +36,24 @@ impl Client {
                 "give --data DIR of a touchstone-standalone, or --endpoint URL (or set connection.endpoint)",
             ));
         }
-        if address.starts_with("https://") {
-            let cause = format!("{address}: this build of touchstone has no TLS");
-            return Err(Failure::new(Status::Usage, cause).next("use http:// through a tunnel or a sidecar"));
-        }
-        let wrong = |error| Failure::new(Status::Usage, format_args!("{address} is not an address: {error}"));
-        let channel = Endpoint::from_shared(address.clone())
-            .map_err(wrong)?
-            .connect_timeout(connection.connect_timeout.get())
-            .http2_keep_alive_interval(connection.keepalive_interval.get())
-            .keep_alive_timeout(connection.keepalive_timeout.get())
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
-            .user_agent(concat!("touchstone/", env!("CARGO_PKG_VERSION")))
-            .map_err(wrong)?
-            .connect()
-            .await
-            .map_err(|error| unreachable(address, &error))?;
-        let tenant = connection.tenant.parse().map_err(|_| {
+        let tenant: MetadataValue<Ascii> = connection.tenant.parse().map_err(|_| {
             Failure::new(Status::Usage, format_args!("{:?} is not a tenant's name", connection.tenant))
         })?;
-        let door = InterceptedService::new(channel, TenantStamp(tenant));
+        let door = |channel| InterceptedService::new(channel, TenantStamp(tenant.clone()));
+        let scheduler = endpoint(address, connection)?;
+        let (scheduler, query) = if connection.query.is_empty() || connection.query == *address {
+            let channel = open(address, &scheduler).await?;
+            (channel.clone(), channel)
+        } else {
+            // Verdicts can be read while nobody takes media.
+            let query = endpoint(&connection.query, connection)?;
+            (scheduler.connect_lazy(), open(&connection.query, &query).await?)
+        };
+        let verdicts = VerdictServiceClient::new(door(query.clone()));
         Ok(Self {
-            media: MediaServiceClient::new(door.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
-            verdicts: VerdictServiceClient::new(door.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
-            audit: AuditServiceClient::new(door).max_decoding_message_size(ANSWER_BYTES_MAX),
+            media: MediaServiceClient::new(door(scheduler)).max_decoding_message_size(ANSWER_BYTES_MAX),
+            verdicts: verdicts.max_decoding_message_size(ANSWER_BYTES_MAX),
+            audit: AuditServiceClient::new(door(query)).max_decoding_message_size(ANSWER_BYTES_MAX),
             call_deadline: connection.call_deadline.get(),
         })
     }
@@ -71,6 +64,27 @@ impl Client {
         request.set_timeout(self.call_deadline);
         request
     }
+}
+
+fn endpoint(address: &str, connection: &Connection) -> Result<Endpoint, Failure> {
+    if address.starts_with("https://") {
+        let cause = format!("{address}: this build of touchstone has no TLS");
+        return Err(Failure::new(Status::Usage, cause).next("use http:// through a tunnel or a sidecar"));
+    }
+    let wrong = |error| Failure::new(Status::Usage, format_args!("{address} is not an address: {error}"));
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
+    endpoint
+        .connect_timeout(connection.connect_timeout.get())
+        .http2_keep_alive_interval(connection.keepalive_interval.get())
+        .keep_alive_timeout(connection.keepalive_timeout.get())
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .user_agent(concat!("touchstone/", env!("CARGO_PKG_VERSION")))
+        .map_err(wrong)
+}
+
+async fn open(address: &str, endpoint: &Endpoint) -> Result<Channel, Failure> {
+    endpoint.connect().await.map_err(|error| unreachable(address, &error))
 }
 
 fn unreachable(address: &str, error: &tonic::transport::Error) -> Failure {

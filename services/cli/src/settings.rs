@@ -14,7 +14,7 @@ const DEFAULTS: &str = include_str!("../defaults.toml");
 /// `TOUCHSTONE__CONNECTION__ENDPOINT`
 const ENVIRONMENT_PREFIX: &str = "TOUCHSTONE";
 
-/// What a standalone writes into its data folder.
+/// What a standalone writes into its data folder, and `make fleet` into its own.
 const CONNECTION_FILE: &str = "connection.toml";
 
 /// Every knob; `defaults.toml` and the room `media` explain them.
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub(crate) struct Connection {
     pub(crate) endpoint: String,
+    pub(crate) query: String,
     pub(crate) tenant: String,
     pub(crate) data: String,
     pub(crate) connect_timeout: HumanDuration,
@@ -50,6 +51,9 @@ pub(crate) struct Upload {
 #[derive(Deserialize)]
 struct Standalone {
     endpoint: String,
+    /// A fleet's; a standalone has one address for both.
+    #[serde(default)]
+    query: String,
     bucket: String,
     s3: StandaloneStore,
 }
@@ -78,6 +82,10 @@ impl Settings {
         }
         if let Some(endpoint) = &global.endpoint {
             settings.connection.endpoint.clone_from(endpoint);
+            settings.connection.query.clear();
+        }
+        if let Some(query) = &global.query {
+            settings.connection.query.clone_from(query);
         }
         if let Some(tenant) = &global.tenant {
             settings.connection.tenant.clone_from(tenant);
@@ -88,6 +96,7 @@ impl Settings {
 
     fn connect_to(&mut self, standalone: Standalone) {
         self.connection.endpoint = standalone.endpoint;
+        self.connection.query = standalone.query;
         self.upload.bucket = standalone.bucket;
         self.s3.endpoint = standalone.s3.endpoint;
         self.s3.region = standalone.s3.region;
@@ -98,12 +107,14 @@ impl Settings {
 
     fn check(&self) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
-        let Connection { endpoint, tenant, .. } = &self.connection;
-        problems.require(
-            endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://"),
-            "connection.endpoint",
-            format_args!("must start with http:// or https://, got {endpoint:?}"),
-        );
+        let Connection { endpoint, query, tenant, .. } = &self.connection;
+        for (key, address) in [("connection.endpoint", endpoint), ("connection.query", query)] {
+            problems.require(
+                address.is_empty() || address.starts_with("http://") || address.starts_with("https://"),
+                key,
+                format_args!("must start with http:// or https://, got {address:?}"),
+            );
+        }
         let tenant_ok = (1..=63).contains(&tenant.len())
             && tenant.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let want = format_args!("must be 1 to 63 of a-z, 0-9 and -, got {tenant:?}").to_string();
@@ -163,7 +174,7 @@ mod tests {
         std::fs::write(&file, "[connection]\ntenant = \"of-file\"\nendpoint = \"http://of-file\"\n").unwrap();
         std::fs::write(
             folder.path().join(CONNECTION_FILE),
-            "endpoint = \"http://of-data\"\nbucket = \"media\"\nadmin = \"http://x\"\n[s3]\nendpoint = \
+            "endpoint = \"http://of-data\"\nquery = \"http://query-of-data\"\nbucket = \"media\"\nadmin = \"http://x\"\n[s3]\nendpoint = \
              \"http://127.0.0.1:1\"\nregion = \"here\"\naccess_key_id = \"key\"\nsecret_access_key = \"hush\"\n",
         )
         .unwrap();
@@ -181,6 +192,7 @@ mod tests {
         let line = format!("{line} --data {}", folder.path().display());
         let settings = load(&line, &environment).unwrap();
         assert_eq!(settings.connection.endpoint, "http://of-data");
+        assert_eq!(settings.connection.query, "http://query-of-data");
         assert_eq!((&*settings.upload.bucket, settings.s3.secret_access_key.expose()), ("media", "hush"));
         assert!(!ops::config::render(&settings).contains("hush"), "config show hides secrets");
         let settings =
@@ -189,6 +201,7 @@ mod tests {
             (&*settings.connection.tenant, &*settings.connection.endpoint),
             ("of-flag", "http://of-flag")
         );
+        assert_eq!(settings.connection.query, "", "the folder's goes with the folder's endpoint");
     }
 
     #[test]
