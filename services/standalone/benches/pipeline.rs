@@ -62,6 +62,7 @@ fn main() {
 
 struct Stage {
     log: LocalLog,
+    log_metrics: stream::Metrics,
     server: ObjectStoreServer,
     topics: Topics,
     ops: Ops,
@@ -73,7 +74,7 @@ impl Stage {
         let ops = Ops::new("bench", Duration::from_secs(30))?;
         let topics = Topics::default();
         let metrics = stream::Metrics::register(&ops.registry)?;
-        let log = LocalLog::open(LocalConfig::new(folder.join("log")), metrics).expect("a fresh folder");
+        let log = LocalLog::open(LocalConfig::new(folder.join("log")), metrics.clone()).expect("a fresh folder");
         let names = topics.all_media().into_iter().chain([&*topics.verdicts, &*topics.dead_letters]);
         let specs: Vec<_> = names
             .map(|name| TopicSpec {
@@ -88,7 +89,7 @@ impl Stage {
         store.ensure_bucket(BUCKET)?;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = store.serve(listener, &ops.child("object-store")?).expect("an address");
-        let stage = Self { log, server, topics, ops };
+        let stage = Self { log, log_metrics: metrics, server, topics, ops };
         stage.fill_store().await;
         stage.fill_log(media).await;
         Ok(stage)
@@ -135,7 +136,7 @@ impl Stage {
             (0..PARTITIONS).map(|index| (TopicPartition::new(&*self.topics.verdicts, index), 0)).collect();
         let mut verdicts = self.log.read(from, ReadEnd::Tail).await.expect("the topic exists");
         let worker_ops = self.ops.child("worker-0")?;
-        let log: Arc<dyn Log> = Arc::new(self.log.clone());
+        let log = worker::LogHandle { log: Arc::new(self.log.clone()), metrics: self.log_metrics.clone() };
         let (begin, cpu) = (Instant::now(), cpu_time());
         let running: BoxFuture<'static, Result<(), Exit>> =
             Box::pin(worker::run(config, log, engines, worker_ops.clone()));

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use forensics::Bucket;
 use media::SystemicCause;
 use ops::Gate;
 use tokio::sync::{Semaphore, watch};
@@ -19,6 +20,8 @@ pub(crate) struct Breaker {
     state: watch::Sender<State>,
     /// Guards the sum of times open; held for a few instructions.
     clock: Mutex<OpenTime>,
+    /// The bucket that was last in trouble; held for a copy.
+    troubled: Mutex<Option<Bucket>>,
     /// Whoever holds the permit probes.
     prober: Semaphore,
     pauses: Pauses,
@@ -46,12 +49,12 @@ struct OpenTime {
 }
 
 impl Breaker {
-    /// Closed; `gate` is ready from now on.
+    /// Closed; `gate` opens with the store's first answer.
     pub(crate) fn new(pauses: Pauses, gate: Gate, metrics: Metrics) -> Self {
-        gate.ready();
         Self {
             state: watch::Sender::new(State::Closed),
             clock: Mutex::default(),
+            troubled: Mutex::default(),
             prober: Semaphore::new(1),
             pauses,
             gate,
@@ -59,8 +62,19 @@ impl Breaker {
         }
     }
 
-    /// The store is in trouble.
-    pub(crate) fn open(&self, cause: SystemicCause, why: &str) {
+    /// The store has answered for the first time: unless somebody has found it in trouble meanwhile, it is well.
+    pub(crate) fn greet(&self) {
+        self.state.send_if_modified(|state| {
+            if *state == State::Closed {
+                self.gate.ready();
+            }
+            false
+        });
+    }
+
+    /// The store is in trouble: it failed on this bucket.
+    pub(crate) fn open(&self, cause: SystemicCause, bucket: &Bucket, why: &str) {
+        *self.troubled.lock().unwrap_or_else(PoisonError::into_inner) = Some(bucket.clone());
         let opened = self.state.send_if_modified(|state| {
             self.gate.not_ready(format!("{cause}: {why}"));
             let closed = *state == State::Closed;
@@ -83,6 +97,11 @@ impl Breaker {
     /// Whether the store is in trouble.
     pub(crate) fn is_open(&self) -> bool {
         *self.state.borrow() == State::Open
+    }
+
+    /// The bucket that was last in trouble: what to ask the store for.
+    pub(crate) fn troubled(&self) -> Option<Bucket> {
+        self.troubled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until it is closed. Cancel safe.
@@ -190,10 +209,26 @@ mod tests {
         (Arc::new(Breaker::new(pauses, readiness.gate("object-store"), metrics)), readiness)
     }
 
+    fn bucket() -> Bucket {
+        Bucket::parse("media").unwrap()
+    }
+
+    #[test]
+    fn it_is_ready_with_the_first_good_answer() {
+        let (breaker, readiness) = breaker();
+        assert_eq!(readiness.obstacles(), [("object-store".to_owned(), "starting".to_owned())]);
+        breaker.greet();
+        assert!(readiness.is_ready());
+        breaker.open(SystemicCause::Unreachable, &bucket(), "down");
+        breaker.greet();
+        assert!(!readiness.is_ready(), "an old answer does not cover new trouble");
+        assert_eq!(breaker.troubled(), Some(bucket()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn one_probes_and_all_go_on() {
         let (breaker, readiness) = breaker();
-        breaker.open(SystemicCause::Unreachable, "connection refused");
+        breaker.open(SystemicCause::Unreachable, &bucket(), "connection refused");
         let (gate, why) = readiness.obstacles().remove(0);
         assert_eq!((&*gate, &*why), ("object-store", "unreachable: connection refused"));
         let probes = AtomicU32::new(0);
@@ -207,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_prober_that_goes_away_is_replaced() {
         let (breaker, _) = breaker();
-        breaker.open(SystemicCause::ServerError, "500");
+        breaker.open(SystemicCause::ServerError, &bucket(), "500");
         let gone = tokio::time::timeout(Duration::from_millis(50), breaker.pass(|| async { true })).await;
         assert!(gone.is_err() && breaker.is_open());
         breaker.pass(|| async { true }).await;
@@ -220,7 +255,7 @@ mod tests {
         let begin = Instant::now();
         let trouble = async {
             tokio::time::sleep(Duration::from_secs(4)).await;
-            breaker.open(SystemicCause::Unreachable, "down");
+            breaker.open(SystemicCause::Unreachable, &bucket(), "down");
             tokio::time::sleep(Duration::from_secs(3600)).await;
             breaker.close();
         };

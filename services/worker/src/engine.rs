@@ -87,6 +87,11 @@ impl SettingsEngine {
     }
 }
 
+/// Call it first in `main`: what the engines need from their process before anything else.
+pub fn prepare_process() {
+    network::prepare_process();
+}
+
 /// The engines of this choice. They are loaded later, each on its own thread.
 pub fn choose(config: &EngineConfig) -> Result<Engines, Exit> {
     Ok(Engines { forgery: forgery(config)?, faces: faces(config)? })

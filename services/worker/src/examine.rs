@@ -23,6 +23,8 @@ use crate::job::Job;
 use crate::metrics::Metrics;
 use store::Unread;
 
+pub(crate) use store::{greet, wait_out};
+
 /// The rooms along the corridor.
 pub(crate) struct Rooms {
     pub(crate) store: ObjectStore,

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use forensics::FailureClass;
 use futures::FutureExt;
 use ops::{Exit, ExitReason, Gate, Shutdown, TaskHandle, Tasks};
-use stream::{Disposition, LogHealth, Member, MemberEvent, StreamError};
+use stream::{Disposition, LogHealth, Member, MemberEvent, StreamError, TopicPartition};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ pub(crate) struct Intake {
     pub(crate) slot: Arc<str>,
     pub(crate) gate: Gate,
     pub(crate) health: watch::Receiver<LogHealth>,
+    /// The partitions in hand, for whoever follows them.
+    pub(crate) assigned: watch::Sender<Vec<TopicPartition>>,
     pub(crate) shutdown: Shutdown,
     pub(crate) tasks: Tasks,
 }
@@ -140,15 +142,21 @@ impl Intake {
         jobs: &mut JoinSet<()>,
         retry_at: &mut Option<Instant>,
     ) -> Step {
-        let breaker = Arc::clone(&self.rooms.breaker);
-        let open = breaker.is_open();
+        let rooms = Arc::clone(&self.rooms);
+        let open = rooms.breaker.is_open();
         let next = hand.next().filter(|next| !open && (jobs.len() < self.config.jobs_max || !next.is_job()));
         let wanted = next.map(Pending::bytes);
         let sleep_until = async |at: Option<Instant>| match at {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         };
-        let breaker_moves = async { if open { breaker.closed().await } else { breaker.opened().await } };
+        let breaker_moves = async {
+            if open {
+                Box::pin(examine::wait_out(&rooms)).await;
+            } else {
+                rooms.breaker.opened().await;
+            }
+        };
         tokio::select! {
             biased;
             () = self.shutdown.requested() => Step::Shutdown,
@@ -219,7 +227,11 @@ impl Intake {
                 return Ok(true);
             }
         };
-        self.rooms.metrics.partitions.set(i64::try_from(hand.partitions()).unwrap_or(i64::MAX));
+        if !matches!(note, Note::Started { .. }) {
+            let partitions = hand.partitions();
+            self.rooms.metrics.partitions.set(i64::try_from(partitions.len()).unwrap_or(i64::MAX));
+            self.assigned.send_replace(partitions);
+        }
         Ok(self.notes.send(note).await.is_ok())
     }
 

@@ -27,6 +27,7 @@ mod examine;
 mod faces;
 mod intake;
 mod job;
+mod lag;
 mod metrics;
 mod publish;
 mod resilient;
@@ -37,7 +38,7 @@ pub use config::{
     SettingsIntake, SettingsPolicy, SettingsPublish,
 };
 pub use engine::{EngineConfig, Engines};
-pub use run::run;
+pub use run::{LogHandle, run};
 
 /// The tables `[worker…]` with every knob explained; a service appends `media::DEFAULTS` and reads the whole
 /// as [`RawConfig`].

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use forensics::Bucket;
 use media::{DecodePool, ObjectStore};
 use ops::{Exit, ExitReason, Ops, TaskHandle};
 use stream::{Disposition, FetchBounds, Log, Membership, StartAt, StreamError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::admission::Door;
 use crate::batcher;
@@ -15,20 +16,38 @@ use crate::clerk::{Clerk, ModelFacts};
 use crate::config::Config;
 use crate::device::{self, DetectorFacts};
 use crate::engine::{Engines, FaceFactory, ForgeryFactory};
-use crate::examine::Rooms;
+use crate::examine::{self, Rooms};
 use crate::faces::{self, FaceFinder};
 use crate::intake::Intake;
+use crate::lag::LagWatch;
 use crate::metrics::Metrics;
 use crate::publish::{self, Publisher};
 
 /// Notes between the jobs and the publisher; a job that finds them full waits a moment.
 const NOTES_MAX: usize = 1024;
 
+/// What the store is asked for where no bucket is named: that there is none is an answer, too.
+const NO_BUCKET: &str = "touchstone";
+
+/// The log, and where it tells about itself.
+#[derive(Clone)]
+pub struct LogHandle {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Its metrics; the worker adds how far its partitions are behind.
+    pub metrics: stream::Metrics,
+}
+
 /// Runs a worker until it is asked to stop (`ops.shutdown`) and has drained, or cannot go on.
 ///
 /// Loads the engines, tests them, joins the group under `config.slot`, and turns each reference on the media
 /// topics into one verdict. Several workers may run in one process, each with an `ops` and a slot of its own.
-pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) -> Result<(), Exit> {
+pub async fn run(config: Config, log: LogHandle, engines: Engines, ops: Ops) -> Result<(), Exit> {
+    let LogHandle { log, metrics: log_metrics } = log;
+    let missing = stream::missing_topics(&*log, config.topics.all()).await?;
+    if !missing.is_empty() {
+        return Err(ExitReason::Refused.because(proto::topics::missing(&missing)));
+    }
     let metrics = Metrics::register(&ops.registry)?;
     let log_gate = ops.readiness.gate("log");
     let store_gate = ops.readiness.gate("object-store");
@@ -69,8 +88,10 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         failpoints: ops.failpoints.clone(),
     });
 
+    start_greeting(&rooms, config.buckets.named(), &ops);
+
     let membership = Membership {
-        group: config.group,
+        group: Arc::clone(&config.group),
         slot: Arc::clone(&config.slot),
         topics: config.topics.all_media().map(Arc::from).to_vec(),
         start: StartAt::Earliest,
@@ -85,6 +106,9 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
     let identity = (Arc::clone(&config.slot), metrics);
     let publisher = Publisher::new(receiver, member.committer(), config.publish, identity);
     let publisher = ops.tasks.spawn("publish", publisher.run());
+    let (assigned, followed) = watch::channel(Vec::new());
+    let lag = LagWatch { log: Arc::clone(&log), metrics: log_metrics, group: config.group, assigned: followed };
+    ops.tasks.spawn_finite("lag", lag.run());
     tracing::info!(slot = &*config.slot, model = facts.identity.name, "worker takes media in");
     let intake = Intake {
         member,
@@ -96,6 +120,7 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         slot: config.slot,
         gate: log_gate,
         health: log.health(),
+        assigned,
         shutdown: ops.shutdown.clone(),
         tasks: ops.tasks.clone(),
     };
@@ -105,6 +130,20 @@ pub async fn run(config: Config, log: Arc<dyn Log>, engines: Engines, ops: Ops) 
         store_gate.remove();
     }
     ended
+}
+
+/// Asks the store once whether it answers; the gate `object-store` opens when it does. Nobody waits for it: media that
+/// are there already find out for themselves.
+fn start_greeting(rooms: &Arc<Rooms>, named: Option<&Bucket>, ops: &Ops) {
+    let bucket = named.cloned().or_else(|| Bucket::parse(NO_BUCKET).ok());
+    let (rooms, shutdown) = (Arc::clone(rooms), ops.shutdown.clone());
+    ops.tasks.spawn_finite("object-store-greeting", async move {
+        let Some(bucket) = bucket else { return };
+        tokio::select! {
+            () = examine::greet(&rooms, &bucket) => {}
+            () = shutdown.requested() => {}
+        }
+    });
 }
 
 fn clerk(config: &Config, facts: &DetectorFacts, face_detector: String) -> Clerk {

@@ -50,6 +50,14 @@ impl BucketAllowList {
         if wrong.is_empty() { Ok(Self { tenants }) } else { Err(wrong) }
     }
 
+    /// A bucket that some entry names: for whoever wants to know whether the store answers at all.
+    pub fn named(&self) -> Option<&Bucket> {
+        self.tenants.values().flatten().find_map(|rule| match rule {
+            Rule::AnyBucket => None,
+            Rule::Below { bucket, .. } => Some(bucket),
+        })
+    }
+
     /// Whether all that `source` names may be read for `tenant`.
     pub fn permits(&self, tenant: &Tenant, source: &Source) -> bool {
         let rules = [tenant.as_str(), ANY].into_iter().filter_map(|name| self.tenants.get(name)).flatten();

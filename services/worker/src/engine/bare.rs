@@ -4,6 +4,9 @@ use ops::{Exit, ExitReason};
 
 use super::{EngineConfig, FaceFactory, ForgeryFactory};
 
+/// Scripted engines need nothing.
+pub(super) fn prepare_process() {}
+
 pub(super) fn forgery(config: &EngineConfig) -> Result<ForgeryFactory, Exit> {
     Err(refuse("worker.engine.model", &config.model))
 }

@@ -18,6 +18,10 @@ const SALT: &str = "touchstone";
 /// What untrained weights are said to be made for: the face detector that this program has.
 const FACE_DETECTOR: &str = "mtcnn-facenet-2.6.0";
 
+pub(super) fn prepare_process() {
+    models::prepare_process();
+}
+
 pub(super) fn forgery(config: &EngineConfig) -> Result<ForgeryFactory, Exit> {
     let device = device(config)?;
     let Some(name) = config.model.strip_prefix(SEEDED) else {

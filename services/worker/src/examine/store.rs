@@ -41,6 +41,21 @@ pub(super) async fn fetch(
     fetched
 }
 
+/// Asks the store for the first time: a worker that starts in an outage says so, and waits for its end.
+pub(crate) async fn greet(rooms: &Rooms, bucket: &Bucket) {
+    if probe(rooms, bucket).await {
+        rooms.breaker.greet();
+    }
+}
+
+/// Waits until the store is well again, and probes it when no job does: none may be left, or none begun.
+pub(crate) async fn wait_out(rooms: &Rooms) {
+    match rooms.breaker.troubled() {
+        Some(bucket) => rooms.breaker.pass(|| probe(rooms, &bucket)).await,
+        None => rooms.breaker.closed().await,
+    }
+}
+
 /// Asks the store again and again, as long as it is the store that is in trouble. The room's own quick
 /// attempts are behind every error that arrives here.
 async fn patiently<T, F>(rooms: &Rooms, bucket: &Bucket, attempt: impl Fn() -> F) -> Result<T, Unread>
@@ -68,7 +83,7 @@ where
                     return Err(Unread::Failed(FailureClass::TimedOut, detail));
                 }
                 rooms.metrics.retries.with_label_values(&[cause.as_str()]).inc();
-                rooms.breaker.open(cause, &error.to_string());
+                rooms.breaker.open(cause, bucket, &error.to_string());
             }
             Disposition::Fatal => {
                 tracing::error!("a request to the object store cannot be made: {error}");
@@ -90,7 +105,7 @@ async fn probe(rooms: &Rooms, bucket: &Bucket) -> bool {
         Err(error) => match error.disposition() {
             Disposition::Pause(cause) => {
                 // Keeps the reason on the readiness page fresh.
-                rooms.breaker.open(cause, &error.to_string());
+                rooms.breaker.open(cause, bucket, &error.to_string());
                 false
             }
             disposition => matches!(disposition, Disposition::Reject(_)),

@@ -104,8 +104,9 @@ impl Hand {
         self.lanes.iter().map(VecDeque::len).sum()
     }
 
-    pub(super) fn partitions(&self) -> usize {
-        self.held.len()
+    /// The partitions in hand.
+    pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        self.held.keys().cloned().collect()
     }
 
     /// Whether to ask the member for more. Once paused it gives changes of ownership only.
@@ -121,7 +122,7 @@ impl Hand {
     /// The partitions to pause.
     pub(super) fn pause(&mut self) -> Vec<TopicPartition> {
         self.paused = true;
-        self.held.keys().cloned().collect()
+        self.partitions()
     }
 
     /// Whether the partitions are paused; one that is assigned meanwhile has to be paused too.
@@ -136,7 +137,7 @@ impl Hand {
             return None;
         }
         self.blocked_since = None;
-        std::mem::take(&mut self.paused).then(|| self.held.keys().cloned().collect())
+        std::mem::take(&mut self.paused).then(|| self.partitions())
     }
 
     fn is_blocked(&self, breaker_open: bool) -> bool {

@@ -100,6 +100,48 @@ async fn every_input_ends_where_the_contract_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_in_json_is_judged_like_any_other() {
+    let stage = Stage::new().await;
+    stage.store.put("white.png", png(256, 256, [255, 255, 255]));
+    stage
+        .submit_json([
+            r#"{"mediaId":"white","faces":"FACES_CROPPED","notOurs":{"a":[1]},
+               "image":{"bucket":"media","object":{"key":"white.png"}}}"#,
+            r#"{"media_id":"gone","image":{"bucket":"media","object":{"key":"gone.png"}}}"#,
+            r#"{"mediaId":"#,
+        ])
+        .await;
+    let worker = stage.worker("worker-0");
+    stage.until_outcomes(3).await;
+    assert_eq!(worker.stop().await, Ok(()));
+    stage.assert_exactly_once(3).await;
+    let verdicts = stage.verdicts().await;
+    let ends: BTreeMap<&str, Outcome> = verdicts.iter().map(|v| (v.media_id.as_str(), v.outcome)).collect();
+    let gone = Outcome::Failed(FailureClass::ObjectNotFound);
+    assert_eq!(ends, [("gone", gone), ("white", Outcome::LikelyForged)].into());
+    assert_eq!(stage.records(&stage.topics.dead_letters).await.len(), 1, "what is cut short nobody can parse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_starts_in_an_outage_waits_for_its_end() {
+    let stage = Stage::new().await;
+    stage.store.set(Tap::Broken);
+    let worker = stage.worker("worker-0");
+    let obstacle = async || {
+        let obstacles = worker.ops.readiness.obstacles();
+        obstacles.iter().any(|(gate, why)| gate == "object-store" && why.contains("server_error"))
+    };
+    stage.until(obstacle, "the readiness page to name the store").await;
+    // No media was there to find it out, and none is needed to find out that it is over.
+    stage.store.set(Tap::Open);
+    worker.ready().await;
+    stage.submit_pictures(4).await;
+    stage.until_outcomes(4).await;
+    assert_eq!(worker.stop().await, Ok(()));
+    stage.assert_exactly_once(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_store_is_waited_out() {
     let stage = Stage::new().await;
     stage.store.set(Tap::Broken);

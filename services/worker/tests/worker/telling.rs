@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prometheus::proto::MetricFamily;
 
-use crate::harness::{Running, Stage, Tap};
+use crate::harness::{PARTITIONS, Running, Stage, Tap};
 
 /// Dashboards and alerts are built on these: a change here is a change for every operator.
 const NAMES: &str = include_str!("metrics.txt");
@@ -67,4 +67,26 @@ async fn the_oldest_record_ages_until_it_is_committed() {
     stage.until_outcomes(4).await;
     stage.until(async || gauge(&worker, OLDEST, "standard") == Some(0.0), "nothing to be left").await;
     assert_eq!(worker.stop().await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_what_is_not_committed_and_zero_in_the_end() {
+    const LAG: &str = "touchstone_stream_kafka_lag_records";
+    let stage = Stage::new().await;
+    stage.store.set(Tap::Held);
+    stage.submit_pictures(40).await;
+    let worker = stage.worker("worker-0");
+    let registry = worker.ops.registry.clone();
+    let lags = || -> Vec<f64> {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == LAG);
+        family.map_or(&[][..], |family| family.get_metric()).iter().map(|m| m.get_gauge().get_value()).collect()
+    };
+    stage.until(async || lags().iter().sum::<f64>() == 40.0, "all that was submitted to lag").await;
+    assert_eq!(lags().len(), 3 * PARTITIONS as usize, "one series for each partition of each lane");
+    stage.store.set(Tap::Open);
+    stage.until_outcomes(40).await;
+    stage.until(async || lags().iter().all(|lag| *lag == 0.0), "nothing to lag").await;
+    assert_eq!(worker.stop().await, Ok(()));
+    assert!(lags().is_empty(), "it tells nothing of partitions that it has given back");
 }

@@ -17,7 +17,7 @@ use stream::local::{LocalConfig, LocalLog, Synchronous};
 use stream::{Log, NewRecord, ReadEnd, Record, TopicPartition, TopicPolicy, TopicSpec};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use worker::{Engines, RawConfig};
+use worker::{Engines, LogHandle, RawConfig};
 
 pub(crate) use store::{Store, Tap};
 
@@ -79,7 +79,10 @@ impl Stage {
         let ops = Ops::new("worker", self.drain).unwrap();
         let engines = Engines { forgery, faces: Box::new(|| Ok(Box::new(ScriptedFaceDetector))) };
         let (done, ended) = oneshot::channel();
-        let running = worker::run(config, Arc::new(self.log.clone()) as Arc<dyn Log>, engines, ops.clone());
+        // As in a process of its own: what the log tells stands beside what the worker tells.
+        let metrics = stream::Metrics::register(&ops.registry).unwrap();
+        let log = LogHandle { log: Arc::new(self.log.clone()) as Arc<dyn Log>, metrics };
+        let running = worker::run(config, log, engines, ops.clone());
         let tasks = ops.tasks.clone();
         ops.tasks.spawn_finite("worker", async move {
             let mut result = Box::pin(running).await;
@@ -114,9 +117,25 @@ impl Stage {
 
     /// Appends references (or what pretends to be one) to the standard lane.
     pub(crate) async fn submit(&self, values: impl IntoIterator<Item = Vec<u8>>) {
+        self.append(values, |record| record).await;
+    }
+
+    /// Appends references in JSON, as producers do that know nothing of protobuf.
+    pub(crate) async fn submit_json(&self, values: impl IntoIterator<Item = &str>) {
+        let values = values.into_iter().map(|value| value.as_bytes().to_vec());
+        let json = |record: NewRecord| record.with_header(headers::CONTENT_TYPE, proto::topics::JSON);
+        self.append(values, json).await;
+    }
+
+    async fn append(
+        &self,
+        values: impl IntoIterator<Item = Vec<u8>>,
+        finish: impl Fn(NewRecord) -> NewRecord,
+    ) {
         let topic = self.topics.media(Lane::Standard);
         let record = |(index, value): (usize, Vec<u8>)| {
-            NewRecord::keyed(topic, format!("k{index}"), value).in_partition(index as i32 % PARTITIONS)
+            let record = NewRecord::keyed(topic, format!("k{index}"), value);
+            finish(record.in_partition(index as i32 % PARTITIONS))
         };
         let records: Vec<NewRecord> = values.into_iter().enumerate().map(record).collect();
         self.log.append(records).await.unwrap();
