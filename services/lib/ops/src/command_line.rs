@@ -14,10 +14,10 @@ use crate::{ExitReason, refuse};
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServiceArguments {
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Check the configuration, print it with secrets hidden, and exit
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub check_config: bool,
 }
 

@@ -91,6 +91,14 @@ impl Metrics {
             self.lag.with_label_values(&[&*at.topic, &at.partition.to_string()]).set(*records);
         }
     }
+
+    /// These partitions are another's to tell about from now on.
+    pub fn forget_lag<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>) {
+        for at in partitions {
+            // Nothing was told about it yet.
+            let _unknown = self.lag.remove_label_values(&[&*at.topic, &at.partition.to_string()]);
+        }
+    }
 }
 
 /// How far a group is behind, per partition: last stable offset minus committed offset. A group that never
