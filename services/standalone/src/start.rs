@@ -68,7 +68,7 @@ impl Standalone {
     /// # Errors
     /// With the exit reason of what could not be opened.
     pub async fn start(config: Config, ops: Ops) -> Result<Self, Exit> {
-        let log = open_log(&config, &ops).await?;
+        let (log, log_metrics) = open_log(&config, &ops).await?;
         let shared: Arc<dyn Log> = Arc::new(log.clone());
         shared.create_topics(&config.topics()).await?;
         start_tidying(&log, &config, &ops);
@@ -91,6 +91,7 @@ impl Standalone {
         let server = start_server(listener, services, &config, &ops);
 
         let mut service_ops = vec![scheduler_ops, query_ops];
+        let worker_log = worker::LogHandle { log: Arc::clone(&shared), metrics: log_metrics };
         let mut workers = Vec::with_capacity(config.workers());
         for number in 0..config.workers() {
             let worker_ops = ops.child(&format!("worker-{number}"))?;
@@ -98,7 +99,7 @@ impl Standalone {
             let engines = worker::engine::choose(&engines)?;
             // Without its type: the layout of a whole worker inside that of a whole process is too deep for the compiler.
             let running: BoxFuture<'static, Result<(), Exit>> =
-                Box::pin(worker::run(settings, Arc::clone(&shared), engines, worker_ops.clone()));
+                Box::pin(worker::run(settings, worker_log.clone(), engines, worker_ops.clone()));
             workers.push(worker_ops.tasks.spawn("worker", running));
             service_ops.push(worker_ops);
         }
@@ -188,12 +189,12 @@ impl Standalone {
     }
 }
 
-async fn open_log(config: &Config, ops: &Ops) -> Result<LocalLog, Exit> {
+async fn open_log(config: &Config, ops: &Ops) -> Result<(LocalLog, stream::Metrics), Exit> {
     make_folder(&config.folder)?;
     let metrics = stream::Metrics::register(&ops.child("log")?.registry)?;
-    let settings = config.log();
-    let opened = tokio::task::spawn_blocking(move || LocalLog::open(settings, metrics)).await;
-    Ok(opened.map_err(|error| ExitReason::Bug.because(error))??)
+    let (settings, told) = (config.log(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || LocalLog::open(settings, told)).await;
+    Ok((opened.map_err(|error| ExitReason::Bug.because(error))??, metrics))
 }
 
 /// The topics' retention, applied at the start and again and again.
