@@ -17,12 +17,14 @@
 mod folder;
 mod kafka;
 mod port;
+mod postgres;
 mod server;
 mod versitygw;
 mod wait;
 
 pub use kafka::{Kafka, KafkaBuilder, KafkaVersion};
 pub use port::free_port;
+pub use postgres::{Postgres, PostgresBuilder};
 pub use server::{Server, Signal, deps};
 pub use versitygw::VersityGateway;
 pub use wait::{until, until_async};
