@@ -29,10 +29,10 @@ impl Query {
     ///
     /// # Errors
     /// With the exit reason of a store that cannot be opened.
-    pub fn open(config: &Config, log: Arc<dyn Log>, ops: &Ops) -> Result<Self, Exit> {
+    pub async fn open(config: &Config, log: Arc<dyn Log>, ops: &Ops) -> Result<Self, Exit> {
         let metrics = Metrics::register(&ops.registry)?;
         let topic: Arc<str> = config.topics.verdicts.as_str().into();
-        let store = Store::open_sqlite(&config.store, &topic, &ops.tasks).map_err(|error| match error {
+        let store = Store::open(&config.store, &topic, &ops.tasks).await.map_err(|error| match error {
             StoreError::Refused { .. } => ExitReason::Refused.because(error),
             error => ExitReason::Unavailable.because(error),
         })?;
@@ -94,7 +94,7 @@ impl Query {
 /// With the exit reason of what could not be opened, or of a failed transport.
 pub async fn run(config: Config, log: Arc<dyn Log>, listener: TcpListener, ops: Ops) -> Result<(), Exit> {
     let mut services = Services::new();
-    Query::open(&config, log, &ops)?.add_to(&mut services);
+    Query::open(&config, log, &ops).await?.add_to(&mut services);
     let stop = ops.shutdown.clone();
     serve(listener, services, &config.grpc, async move { stop.requested().await })
         .await

@@ -24,6 +24,9 @@ const RECORDS_MAX: usize = 2_048;
 /// How long a further batch is waited for while it is behind. Chosen: several fetches of a local log.
 const GATHER_FOR: Duration = Duration::from_millis(5);
 
+/// A store is asked whether it is there after so long without a record. Chosen.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Partition → next offset: how far the store follows the topic.
 pub type Projected = BTreeMap<i32, i64>;
 
@@ -82,21 +85,30 @@ impl Projector {
     }
 
     async fn try_follow(&mut self) -> Result<std::convert::Infallible, Stop> {
-        let mut offsets: Projected = self.store.offsets().await?.into_iter().collect();
+        let mut offsets = self.offsets().await?;
         let from = partitions(&*self.log, &self.topic).await?;
         let from = from.into_iter().map(|tp| {
             let next = offsets.get(&tp.partition).copied().unwrap_or(0);
             (tp, next)
         });
         let mut reader = self.log.read(from.collect(), ReadEnd::Tail).await?;
+        // Where the reader stands: another replica may move the store beyond it.
+        let mut read = offsets.clone();
         self.projected.send_replace(offsets.clone());
         self.gate.ready();
         let mut lag_known: BTreeMap<i32, Instant> = BTreeMap::new();
         loop {
-            let batches = gather(&mut *reader).await?;
+            let Ok(first) = tokio::time::timeout(LOOK_EVERY, reader.next()).await else {
+                // Nothing comes: whether the store is there is not known without asking.
+                offsets = self.offsets().await?;
+                beyond(&offsets, &standing(&read))?;
+                self.projected.send_replace(offsets.clone());
+                continue;
+            };
+            let batches = gather(first?, &mut *reader).await?;
             let last = batches.last().expect("a gathering has one batch at least");
             let (partition, next_offset) = (last.partition.clone(), last.next_offset);
-            self.project(batches, &mut offsets).await?;
+            self.project(batches, &mut read, &mut offsets).await?;
             self.projected.send_replace(offsets.clone());
             let known = lag_known.get(&partition.partition);
             if known.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
@@ -108,19 +120,49 @@ impl Projector {
         }
     }
 
-    /// Batches, one transaction; `offsets` move on with it.
-    async fn project(&self, batches: Vec<ReadBatch>, offsets: &mut Projected) -> Result<(), StoreError> {
-        let mut moved = offsets.clone();
-        let mut stretches = Vec::with_capacity(batches.len());
-        for batch in batches {
+    async fn offsets(&self) -> Result<Projected, StoreError> {
+        Ok(self.store.offsets().await?.into_iter().collect())
+    }
+
+    /// Batches, one transaction; `read` and `offsets` move on with it. What another replica has applied already is
+    /// left out: the two follow the same topic, and whoever comes first is as good as the other.
+    async fn project(
+        &self,
+        batches: Vec<ReadBatch>,
+        read: &mut Projected,
+        offsets: &mut Projected,
+    ) -> Result<(), StoreError> {
+        let mut seen = Vec::with_capacity(batches.len());
+        for batch in &batches {
             let (partition, next_offset) = (batch.partition.partition, batch.next_offset);
-            let expected = moved.insert(partition, next_offset);
-            stretches.push(Stretch { partition, expected, next_offset, rows: self.rows(&batch) });
+            let expected = read.insert(partition, next_offset);
+            seen.push(Stretch { partition, expected, next_offset, rows: self.rows(batch) });
         }
-        let began = Instant::now();
-        let applied = self.store.apply(stretches).await?;
-        *offsets = moved;
-        self.metrics.apply_duration.observe(began.elapsed().as_secs_f64());
+        let applied = loop {
+            let left = beyond(offsets, &seen)?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            let began = Instant::now();
+            match self.store.apply(left).await {
+                Ok(applied) => {
+                    self.metrics.apply_duration.observe(began.elapsed().as_secs_f64());
+                    break applied;
+                }
+                Err(StoreError::Overtaken { partition }) => {
+                    let moved = self.offsets().await?;
+                    if moved == *offsets {
+                        return Err(StoreError::Overtaken { partition });
+                    }
+                    *offsets = moved;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        for stretch in seen {
+            let offset = offsets.entry(stretch.partition).or_default();
+            *offset = stretch.next_offset.max(*offset);
+        }
         self.metrics.projected.inc_by(applied.inserted);
         self.metrics.duplicates.inc_by(applied.duplicates);
         for verdict_id in applied.divergent {
@@ -147,10 +189,41 @@ impl Projector {
     }
 }
 
-/// One batch; while it is far behind, several: large transactions write the pages of scattered ids less often.
-async fn gather(reader: &mut dyn Reader) -> Result<Vec<ReadBatch>, StreamError> {
+/// What a store that stands at `offsets` does not have of these stretches.
+fn beyond(offsets: &Projected, seen: &[Stretch]) -> Result<Vec<Stretch>, StoreError> {
+    let (mut stands, mut left) = (offsets.clone(), Vec::with_capacity(seen.len()));
+    for stretch in seen {
+        let partition = stretch.partition;
+        let at = stands.get(&partition).copied();
+        if stretch.expected > at {
+            // It has gone back, such as to a backup: what lies between has to be read again.
+            return Err(StoreError::Overtaken { partition });
+        }
+        if at.is_some_and(|at| at >= stretch.next_offset) {
+            continue;
+        }
+        let rows = stretch.rows.iter().filter(|row| at.is_none_or(|at| row.seat.offset() >= at));
+        left.push(Stretch { expected: at, rows: rows.cloned().collect(), ..*stretch });
+        stands.insert(partition, stretch.next_offset);
+    }
+    Ok(left)
+}
+
+/// Nothing new, from where a reader stands.
+fn standing(read: &Projected) -> Vec<Stretch> {
+    let stretch = |(&partition, &at): (&i32, &i64)| Stretch {
+        partition,
+        expected: Some(at),
+        next_offset: at,
+        rows: Vec::new(),
+    };
+    read.iter().map(stretch).collect()
+}
+
+/// The first batch; while it is far behind, several: large transactions write the pages of scattered ids less often.
+async fn gather(first: Option<ReadBatch>, reader: &mut dyn Reader) -> Result<Vec<ReadBatch>, StreamError> {
     let closed = || StreamError::Closed { what: "the verdict topic".to_owned() };
-    let mut batches = vec![reader.next().await?.ok_or_else(closed)?];
+    let mut batches = vec![first.ok_or_else(closed)?];
     let mut records = batches[0].records.len();
     let mut newest = records;
     while newest >= BEHIND && records < RECORDS_MAX {
@@ -188,5 +261,38 @@ impl Stop {
                 Disposition::Reject | Disposition::Fatal => Err(ExitReason::Unavailable.because(self)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{row, verdict};
+
+    fn stretch(expected: Option<i64>, offsets: std::ops::Range<i64>) -> Stretch {
+        let next_offset = offsets.end;
+        let rows = offsets.map(|n| row(0, n, &verdict("default", "m", n.unsigned_abs())));
+        Stretch { partition: 0, expected, next_offset, rows: rows.collect() }
+    }
+
+    #[test]
+    fn what_the_store_has_is_left_out() {
+        let seen = [stretch(None, 0..4), stretch(Some(4), 4..8)];
+        let left = |at: i64| beyond(&Projected::from([(0, at)]), &seen);
+        assert_eq!(beyond(&Projected::new(), &seen), Ok(seen.to_vec()));
+        assert_eq!(left(2), Ok(vec![stretch(Some(2), 2..4), stretch(Some(4), 4..8)]));
+        assert_eq!(left(6), Ok(vec![stretch(Some(6), 6..8)]));
+        assert_eq!(left(9), Ok(vec![]), "another replica is ahead of this reader");
+    }
+
+    #[test]
+    fn a_store_that_went_back_is_followed_anew() {
+        let seen = [stretch(Some(4), 4..8)];
+        let gone_back = Err(StoreError::Overtaken { partition: 0 });
+        assert_eq!(beyond(&Projected::from([(0, 3)]), &seen), gone_back);
+        assert_eq!(beyond(&Projected::new(), &seen), gone_back);
+        let (read, back) = (Projected::from([(0, 4)]), Projected::from([(0, 3)]));
+        assert_eq!(beyond(&read, &standing(&read)), Ok(vec![]));
+        assert_eq!(beyond(&back, &standing(&read)), gone_back, "also while nothing comes");
     }
 }

@@ -1,8 +1,10 @@
 //! The store: rows that shadow the verdict topic, and how far they have followed it.
 
+mod bounds;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod filter;
+mod postgres;
 mod row;
 mod sqlite;
 
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use forensics::{Tenant, VerdictId};
 
 pub use filter::Filter;
+pub use postgres::{Address, PostgresConfig};
 pub use row::{InvalidRecord, Row, Seat};
 pub use sqlite::SqliteConfig;
 
@@ -107,22 +110,60 @@ pub struct PageBounds {
     pub bytes_max: usize,
 }
 
+/// Which database, and how it is used.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// A file, for one replica.
+    Sqlite(SqliteConfig),
+    /// A server, for several.
+    Postgres(PostgresConfig),
+}
+
 /// Rows and offsets. Clones share it; it closes when the last one is dropped.
 ///
 /// The meaning of each method is the suite in `store/conformance.rs`, which every database passes.
 #[derive(Clone)]
 pub struct Store {
-    sqlite: sqlite::Sqlite,
+    database: Database,
+}
+
+#[derive(Clone)]
+enum Database {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
 }
 
 impl Store {
-    /// Opens or makes a SQLite store for this verdict topic; its threads belong to `tasks`.
+    /// Opens or makes the store for this verdict topic; its threads and connections belong to `tasks`.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the file cannot be opened, [`StoreError::Refused`] when it is not ours, is
-    /// newer than this build, or follows another topic.
+    /// [`StoreError::Unavailable`] when it cannot be opened or reached, [`StoreError::Refused`] when it is not ours,
+    /// is newer than this build, or follows another topic.
+    pub async fn open(config: &StoreConfig, topic: &str, tasks: &ops::Tasks) -> Result<Self, StoreError> {
+        match config {
+            StoreConfig::Sqlite(config) => Self::open_sqlite(config, topic, tasks),
+            StoreConfig::Postgres(config) => Self::open_postgres(config, topic, tasks).await,
+        }
+    }
+
+    /// As [`Store::open`], on SQLite.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
     pub fn open_sqlite(config: &SqliteConfig, topic: &str, tasks: &ops::Tasks) -> Result<Self, StoreError> {
-        Ok(Self { sqlite: sqlite::Sqlite::open(config, topic, tasks)? })
+        Ok(Self { database: Database::Sqlite(sqlite::Sqlite::open(config, topic, tasks)?) })
+    }
+
+    /// As [`Store::open`], on PostgreSQL. Several processes may do so at once.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_postgres(
+        config: &PostgresConfig,
+        topic: &str,
+        tasks: &ops::Tasks,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { database: Database::Postgres(postgres::Postgres::open(config, topic, tasks).await?) })
     }
 
     /// Where the store stands: partition and next offset.
@@ -130,7 +171,10 @@ impl Store {
     /// # Errors
     /// As [`StoreError`] says; so for all methods.
     pub async fn offsets(&self) -> Result<Vec<(i32, i64)>, StoreError> {
-        self.sqlite.offsets().await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.offsets().await,
+            Database::Postgres(postgres) => postgres.offsets().await,
+        }
     }
 
     /// Adds rows and moves offsets, in one transaction: both or neither. The first writer of a verdict id wins.
@@ -138,7 +182,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Overtaken`] when the store does not stand where a stretch expects it; nothing was written.
     pub async fn apply(&self, stretches: Vec<Stretch>) -> Result<Applied, StoreError> {
-        self.sqlite.apply(stretches).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.apply(stretches).await,
+            Database::Postgres(postgres) => postgres.apply(stretches).await,
+        }
     }
 
     /// One verdict of this tenant.
@@ -146,12 +193,18 @@ impl Store {
     /// # Errors
     /// As [`StoreError`] says.
     pub async fn get(&self, tenant: &Tenant, id: VerdictId) -> Result<Option<Bytes>, StoreError> {
-        self.sqlite.get(tenant, id).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.get(tenant, id).await,
+            Database::Postgres(postgres) => postgres.get(tenant, id).await,
+        }
     }
 
     /// Of each of these media the newest generation's newest verdict, where there is one, in the order asked.
     pub async fn newest(&self, tenant: &Tenant, media_ids: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
-        self.sqlite.newest(tenant, media_ids).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.newest(tenant, media_ids).await,
+            Database::Postgres(postgres) => postgres.newest(tenant, media_ids).await,
+        }
     }
 
     /// A page of this tenant's verdicts that pass the filter: newest first, below `after`.
@@ -162,12 +215,18 @@ impl Store {
         after: Option<PageKey>,
         bounds: PageBounds,
     ) -> Result<Page, StoreError> {
-        self.sqlite.list(tenant, filter, after, bounds).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.list(tenant, filter, after, bounds).await,
+            Database::Postgres(postgres) => postgres.list(tenant, filter, after, bounds).await,
+        }
     }
 
     /// Which of these verdicts have a row, of whatever tenant. For the auditor.
     pub async fn known(&self, ids: Vec<VerdictId>) -> Result<Vec<VerdictId>, StoreError> {
-        self.sqlite.known(ids).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.known(ids).await,
+            Database::Postgres(postgres) => postgres.known(ids).await,
+        }
     }
 
     /// Up to `rows_max` rows from one seat to below another, by seat. For the auditor.
@@ -177,6 +236,9 @@ impl Store {
         below: Seat,
         rows_max: usize,
     ) -> Result<Vec<(Seat, VerdictId)>, StoreError> {
-        self.sqlite.seated(from, below, rows_max).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.seated(from, below, rows_max).await,
+            Database::Postgres(postgres) => postgres.seated(from, below, rows_max).await,
+        }
     }
 }

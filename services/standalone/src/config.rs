@@ -164,6 +164,7 @@ impl Config {
     pub(crate) fn query(&self) -> Result<query::Config, ConfigError> {
         let Raw { mut query, topics, grpc, .. } = self.raw.clone();
         query.store.file = self.folder.join("store").join("verdicts.db");
+        query.store.url = Secret::new("");
         query.worker_group.clone_from(&self.raw.worker.group);
         query::RawConfig { query, topics, grpc }.check()
     }
@@ -237,6 +238,9 @@ impl Raw {
         };
         problems.take("standalone.bucket", Bucket::parse(&settings.bucket));
         problems.require(self.s3.endpoint.is_empty(), "s3.endpoint", "standalone has its own object store");
+        let store = &self.query.store;
+        let own = store.file.as_os_str().is_empty() && store.url.is_empty();
+        problems.require(own, "query.store", "standalone has its own store, in its folder");
         for (key, listener) in [
             ("standalone.listen", settings.listen),
             ("standalone.s3_listen", settings.s3_listen),
@@ -325,10 +329,12 @@ mod tests {
             ("TOUCHSTONE_STANDALONE__QUERY__STORE__READERS", "0"),
             ("TOUCHSTONE_STANDALONE__WORKER__INTAKE__JOBS_MAX", "0"),
             ("TOUCHSTONE_STANDALONE__S3__ENDPOINT", "http://127.0.0.1:9000"),
+            ("TOUCHSTONE_STANDALONE__QUERY__STORE__URL", "postgresql://ada@localhost/verdicts"),
         ];
         let errors = load(Overrides::default(), &environment).unwrap_err().errors;
-        for key in ["standalone.bucket", "log.synchronous", "query.store.readers", "jobs_max", "s3.endpoint"]
-        {
+        let keys =
+            ["standalone.bucket", "log.synchronous", "query.store.readers", "jobs_max", "s3.endpoint", "own store"];
+        for key in keys {
             assert!(errors.iter().any(|error| error.contains(key)), "{key} in {errors:?}");
         }
     }

@@ -85,7 +85,7 @@ impl Standalone {
         let mut services = Services::new();
         let scheduler = Scheduler::open(&config.scheduler()?, Arc::clone(&shared), &scheduler_ops).await?;
         scheduler.add_to(&mut services);
-        Query::open(&config.query()?, Arc::clone(&shared), &query_ops)?.add_to(&mut services);
+        Query::open(&config.query()?, Arc::clone(&shared), &query_ops).await?.add_to(&mut services);
         let listener = bind("standalone.listen", config.listen()).await?;
         let grpc = listener.local_addr().map_err(|error| ExitReason::Unavailable.because(error))?;
         let server = start_server(listener, services, &config, &ops);

@@ -21,6 +21,8 @@ pub(crate) async fn suite(fresh: impl AsyncFn() -> Store) {
     pages_are_bounded_by_bytes(&fresh().await).await;
     the_auditor_walks_rows_by_seat(&fresh().await).await;
     lists_are_what_the_filter_says(&fresh().await).await;
+    what_few_have_in_common_is_looked_for_in_bounded_steps(&fresh().await).await;
+    texts_of_any_length_and_content_are_stored_and_found(&fresh().await).await;
 }
 
 fn stretch(partition: i32, expected: Option<i64>, next_offset: i64, rows: Vec<Row>) -> Stretch {
@@ -151,6 +153,57 @@ async fn lists_are_what_the_filter_says(store: &Store) {
             })
             .unwrap();
     });
+}
+
+async fn what_few_have_in_common_is_looked_for_in_bounded_steps(store: &Store) {
+    // Each condition is met by half of the rows, both only by the oldest one.
+    let rows = (0..3_000_u64).map(|n| {
+        let outcome =
+            if n == 0 || n % 2 == 1 { v1::Outcome::LikelyForged } else { v1::Outcome::Inconclusive };
+        let even = [("even".to_owned(), (n % 2 == 0).to_string())];
+        let verdict =
+            v1::Verdict { outcome: outcome.into(), labels: even.into(), ..verdict("default", "m", n) };
+        row(0, n as i64, &verdict)
+    });
+    store.apply(vec![stretch(0, None, 3_000, rows.collect())]).await.unwrap();
+    let filter = Filter {
+        outcomes: [v1::Outcome::LikelyForged.into()].into(),
+        labels: [("even".to_owned(), "true".to_owned())].into(),
+        ..Filter::default()
+    };
+    let (mut after, mut sizes) = (None, vec![]);
+    loop {
+        let page = store.list(&tenant("default"), filter.clone(), after, PAGE).await.unwrap();
+        sizes.push(page.rows.len());
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    assert_eq!(sizes, [0, 1], "1,500 candidates, a thousand a page");
+}
+
+/// The wire bounds neither labels nor the names of models.
+async fn texts_of_any_length_and_content_are_stored_and_found(store: &Store) {
+    let texts =
+        ["plain".to_owned(), "nul\0inside".to_owned(), "nul\u{fffd}inside".to_owned(), "x".repeat(100_000)];
+    let labels = |text: &str| [(text.to_owned(), text.to_owned())];
+    let rows = texts.iter().zip(0..).map(|(text, n)| {
+        let mut verdict = v1::Verdict { labels: labels(text).into(), ..verdict("default", "m", n) };
+        let model = verdict.model.as_mut().expect("made with one");
+        (model.name, model.sha256) = (text.clone(), text.clone());
+        row(0, n as i64, &verdict)
+    });
+    store.apply(vec![stretch(0, None, 4, rows.collect())]).await.unwrap();
+    for (text, n) in texts.iter().zip(0..) {
+        let filters = [
+            Filter { labels: labels(text).into(), ..Filter::default() },
+            Filter { model_name: Some(text.clone()), ..Filter::default() },
+            Filter { model_sha256: Some(text.clone()), ..Filter::default() },
+        ];
+        for filter in filters {
+            let keys = list_all(store, &filter, 10).await;
+            assert_eq!(keys.iter().map(|key| key.seat).collect::<Vec<_>>(), [Seat::new(0, n)], "{n}");
+        }
+    }
 }
 
 async fn list_all(store: &Store, filter: &Filter, rows_max: usize) -> Vec<PageKey> {

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod replicas;
 mod support;
 mod watching;
 
 use proto::v1::get_verdict_request::By;
 use proto::v1::{self, verify_response};
-use support::{Service, of, verdict};
+use support::{Service, of, sqlite, verdict};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -118,7 +119,7 @@ async fn a_restart_goes_on_and_a_lost_store_is_a_replay() {
     service.projected().await;
     assert!((service.metric("touchstone_query_projected_total") - 1.0).abs() < 0.1, "only what is new");
     let lost = service.folder.path().join("another.db");
-    let mut service = service.restart(|config| config.store.file = lost).await;
+    let mut service = service.restart(|config| config.store = sqlite(lost)).await;
     service.projected().await;
     for media_id in ["a", "b"] {
         service.verdicts().get_verdict(by_media(media_id)).await.unwrap();

@@ -1,5 +1,6 @@
 //! Query on a port of its own over the embedded log.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use prost::Message;
 use proto::v1;
 use proto::v1::audit_service_client::AuditServiceClient;
 use proto::v1::verdict_service_client::VerdictServiceClient;
+use query::store::{SqliteConfig, StoreConfig};
 use query::{Config, Query, RawConfig};
 use stream::local::{LocalConfig, LocalLog, Synchronous};
 use stream::{Log, NewRecord, TopicPartition, TopicPolicy, TopicSpec};
@@ -18,7 +20,7 @@ use tonic::Request;
 use tonic::transport::Channel;
 
 pub(crate) struct Service {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Arc<tempfile::TempDir>,
     pub(crate) log: LocalLog,
     pub(crate) config: Config,
     pub(crate) ops: Ops,
@@ -26,12 +28,15 @@ pub(crate) struct Service {
     projected: tokio::sync::watch::Receiver<query::Projected>,
 }
 
+pub(crate) fn sqlite(file: PathBuf) -> StoreConfig {
+    StoreConfig::Sqlite(SqliteConfig { file, readers: 2, waiting_max: 64 })
+}
+
 pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
     let text = format!("{}{}", query::DEFAULTS, proto::server::DEFAULTS);
-    let raw: RawConfig = ops::config::load(&text, None, "", std::iter::empty()).unwrap();
-    let mut config = raw.check().unwrap();
-    config.store.file = folder.path().join("store.db");
-    config
+    let mut raw: RawConfig = ops::config::load(&text, None, "", std::iter::empty()).unwrap();
+    raw.query.store.file = folder.path().join("store.db");
+    raw.check().unwrap()
 }
 
 impl Service {
@@ -40,7 +45,7 @@ impl Service {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let ops = Ops::new("test", Duration::from_secs(5)).unwrap();
         let mut local = LocalConfig::new(folder.path().join("log"));
         local.synchronous = Synchronous::Normal;
@@ -67,10 +72,16 @@ impl Service {
         Self::on(folder, log, config, Ops::new("test", Duration::from_secs(5)).unwrap()).await
     }
 
-    async fn on(folder: tempfile::TempDir, log: LocalLog, config: Config, ops: Ops) -> Self {
+    /// Another process on the same log and store, as it were.
+    pub(crate) async fn replica(&self) -> Self {
+        let ops = Ops::new("test", Duration::from_secs(5)).unwrap();
+        Self::on(Arc::clone(&self.folder), self.log.clone(), self.config.clone(), ops).await
+    }
+
+    async fn on(folder: Arc<tempfile::TempDir>, log: LocalLog, config: Config, ops: Ops) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let query = Query::open(&config, Arc::new(log.clone()), &ops).unwrap();
+        let query = Query::open(&config, Arc::new(log.clone()), &ops).await.unwrap();
         let projected = query.projected();
         let mut services = proto::server::Services::new();
         query.add_to(&mut services);

@@ -7,15 +7,9 @@
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, Rows, params_from_iter};
 
-use super::{Failure, schema};
+use super::Failure;
+use crate::store::bounds::{BANDS, EXAMINED_MAX, PROBE_MAX, band};
 use crate::store::{Filter, PageKey, Seat};
-
-/// Candidates that one page looks at. Looking one up whose page is not cached cost 25 µs on a busy machine (measured
-/// 2026-11-24, 200,000 rows): a page stays near 20 ms there, and below 5 ms on an idle one.
-const EXAMINED_MAX: usize = 1_000;
-
-/// How far the branches of a condition are counted to find the rarest one.
-const PROBE_MAX: i64 = 1_000;
 
 pub(super) struct Wanted {
     pub(super) tenant: String,
@@ -145,8 +139,8 @@ fn choices(filter: &Filter) -> Vec<Driver> {
         choice(Condition::ModelSha256, vec![vec![sha256.clone().into()]]);
     }
     if filter.probability_min.is_some() || filter.probability_max.is_some() {
-        let first = filter.probability_min.map_or(0, schema::band);
-        let last = filter.probability_max.map_or(schema::BANDS - 1, schema::band);
+        let first = filter.probability_min.map_or(0, band);
+        let last = filter.probability_max.map_or(BANDS - 1, band);
         choice(Condition::Probability, (first..=last).map(|band| vec![band.into()]).collect());
     }
     choices
@@ -260,6 +254,7 @@ fn has_labels(connection: &Connection, wanted: &Wanted, at: PageKey) -> Result<b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::schema;
 
     #[test]
     fn no_filter_is_sorted_by_hand() {

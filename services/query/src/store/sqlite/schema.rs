@@ -13,10 +13,6 @@ const SCHEMA: i64 = 1;
 /// "TSqy": SQLite files of other programs are refused.
 const APPLICATION_ID: i64 = 0x5453_7179;
 
-/// Bands of equal width over [0, 1]: a range of probabilities is a few whole bands, each read in order of time,
-/// and two at its ends. 20 keeps both the merge and the ends' leftovers small. Chosen.
-pub(super) const BANDS: i64 = 20;
-
 // The record comes last, so that reading the other columns does not walk its overflow pages. Every index but the
 // first two ends in (created_at, seat): the order of List.
 const TABLES: &str = "
@@ -53,12 +49,6 @@ CREATE TABLE labels (
     PRIMARY KEY (tenant, key, value, created_at, seat)
 ) STRICT, WITHOUT ROWID;
 ";
-
-/// The band of a probability in [0, 1].
-pub(super) fn band(probability: f32) -> i64 {
-    // In range by the row's and the filter's own checks; the last band includes 1.
-    ((f64::from(probability) * BANDS as f64) as i64).clamp(0, BANDS - 1)
-}
 
 /// Why a file could not be opened.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{Failure, schema};
+use super::Failure;
+use crate::store::bounds::band;
 use crate::store::row::same_judgement;
 use crate::store::{Applied, Row, Stretch};
 
@@ -52,7 +53,7 @@ fn insert(tx: &Transaction<'_>, row: &Row, applied: &mut Applied) -> Result<(), 
             row.outcome,
             row.reason,
             row.probability.map(f64::from),
-            row.probability.map(schema::band),
+            row.probability.map(band),
             row.model_name,
             row.model_sha256,
             row.created_at_us,
