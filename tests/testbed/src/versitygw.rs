@@ -10,7 +10,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::port::free_port;
-use crate::server::{Server, deps};
+use crate::server::{Server, Signal, deps};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 /// So often another port is tried when somebody else took ours.
@@ -64,9 +64,22 @@ impl VersityGateway {
         Err(last.context("it was tried")?)
     }
 
+    /// Where its buckets lie, a folder each.
+    pub fn buckets(&self) -> PathBuf {
+        self.folder.join("buckets")
+    }
+
     /// Where clients find it.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.server.as_ref().context("versitygw does not run")?.signal(signal)
     }
 
     /// SIGKILL; its data stays.

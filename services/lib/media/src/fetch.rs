@@ -105,8 +105,14 @@ impl ObjectStore {
     pub async fn probe(&self, bucket: &Bucket) -> Result<(), FetchError> {
         let request =
             self.inner.client.head_bucket().bucket(bucket.as_str()).set_expected_bucket_owner(self.owner());
-        let sent = self.send(Box::pin(request.send())).await;
-        sent.map(drop).map_err(|failure| failure.give_up(bucket, None, false))
+        let mut sent = self.send(Box::pin(request.send())).await.map(drop);
+        // A refusal of HEAD has no words: whether it is the bucket or our credentials, only another request tells.
+        if sent.as_ref().is_err_and(|failure| matches!(failure.kind, Kind::Object(_))) {
+            let request = self.inner.client.list_objects_v2().bucket(bucket.as_str()).max_keys(1);
+            let request = request.set_expected_bucket_owner(self.owner());
+            sent = self.send(Box::pin(request.send())).await.map(drop);
+        }
+        sent.map_err(|failure| failure.give_up(bucket, None, false))
     }
 
     /// Reads one object to its end, pinned to the version and entity tag that the reference names.
@@ -152,7 +158,8 @@ impl ObjectStore {
                 if name.ends_with('/') {
                     continue;
                 }
-                let etag = object.e_tag().map(plain_etag);
+                // Some stores name none of what was not written through them.
+                let etag = object.e_tag().map(plain_etag).filter(|etag| !etag.is_empty());
                 let listed = ObjectKey::parse(name).and_then(|key| ObjectRef::pinned(key, None, etag));
                 let listed = listed.map_err(|error| {
                     let what = format!("holds an object that cannot be referenced: {error}");

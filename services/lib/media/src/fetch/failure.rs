@@ -121,9 +121,15 @@ fn of_answer(status: u16, code: Option<&str>, message: Option<&str>) -> Failure 
     let systemic = |cause, what: &str| Failure::new(Kind::Systemic(cause), format!("{what}: {said}"));
     let object = |class, what: &str| Failure::object(class, format!("{what}: {said}"));
     match (status, code) {
-        (_, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken" | "InvalidAccessKeyId") => {
-            systemic(SystemicCause::Credentials, "cannot be read, the credentials are refused")
-        }
+        // The last one is versitygw's, with status 404: as if every object were missing.
+        (
+            _,
+            "ExpiredToken"
+            | "TokenRefreshRequired"
+            | "InvalidToken"
+            | "InvalidAccessKeyId"
+            | "XAdminUserNotFound",
+        ) => systemic(SystemicCause::Credentials, "cannot be read, the credentials are refused"),
         (_, "SignatureDoesNotMatch" | "AuthorizationHeaderMalformed" | "UnauthorizedAccess") | (401, _) => {
             systemic(SystemicCause::Credentials, "cannot be read, the signature is refused")
         }
@@ -138,6 +144,10 @@ fn of_answer(status: u16, code: Option<&str>, message: Option<&str>) -> Failure 
         // 405: the newest version is a delete marker.
         (404 | 405, _) | (_, "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion") => {
             object(FailureClass::ObjectNotFound, "does not exist")
+        }
+        // Of what a reference names, stores check version ids and the lengths of keys.
+        (400, "InvalidArgument" | "KeyTooLongError" | "InvalidURI") => {
+            object(FailureClass::InvalidReference, "cannot be as it is referenced")
         }
         (412 | 304, _) => object(FailureClass::ChangedWhileReading, "is no longer the pinned one"),
         (300..=399, _) => object(
@@ -178,7 +188,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use FailureClass::{AccessDenied, ChangedWhileReading, ObjectNotFound};
+    use FailureClass::{AccessDenied, ChangedWhileReading, InvalidReference, ObjectNotFound};
     use SystemicCause::{Clock, Credentials, ServerError, Throttled};
 
     #[test]
@@ -189,12 +199,14 @@ mod tests {
             (403, "InvalidObjectState", Kind::Object(AccessDenied)),
             (403, "", Kind::Object(AccessDenied)),
             (403, "InvalidAccessKeyId", Kind::Systemic(Credentials)),
+            (404, "XAdminUserNotFound", Kind::Systemic(Credentials)),
             (403, "SignatureDoesNotMatch", Kind::Systemic(Credentials)),
             (403, "RequestTimeTooSkewed", Kind::Systemic(Clock)),
             (400, "ExpiredToken", Kind::Systemic(Credentials)),
             (400, "RequestTimeout", Kind::Slow),
             (404, "NoSuchKey", Kind::Object(ObjectNotFound)),
             (404, "NoSuchBucket", Kind::Object(ObjectNotFound)),
+            (400, "InvalidArgument", Kind::Object(InvalidReference)),
             (405, "MethodNotAllowed", Kind::Object(ObjectNotFound)),
             (412, "PreconditionFailed", Kind::Object(ChangedWhileReading)),
             (301, "PermanentRedirect", Kind::Object(AccessDenied)),
