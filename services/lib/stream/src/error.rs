@@ -117,6 +117,14 @@ pub enum StreamError {
         /// Which rule.
         why: String,
     },
+    /// The broker will not have it: a login, a missing right, something that it does not know.
+    #[error("{what} is refused: {why}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// A newer holder of the same slot took over.
     #[error("slot {slot} was taken over by a newer member: {why}")]
     Fenced {
@@ -147,6 +155,7 @@ impl StreamError {
             | Self::UnknownTopic { .. }
             | Self::TopicMismatch { .. }
             | Self::OffsetOutOfRange { .. }
+            | Self::Refused { .. }
             | Self::Closed { .. } => Disposition::Fatal,
         }
     }

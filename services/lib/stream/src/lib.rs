@@ -21,6 +21,7 @@
 
 pub mod conformance;
 mod error;
+pub mod kafka;
 pub mod local;
 mod log;
 mod member;
@@ -28,8 +29,10 @@ mod metrics;
 pub mod offsets;
 mod partitioner;
 mod record;
+mod topics;
 
 pub use error::{Disposition, StreamError};
+pub use kafka::DEFAULTS as KAFKA_DEFAULTS;
 pub use log::{
     Cleanup, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSpec,
     Watermarks, missing_topics,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::error::StreamError;
 use crate::log::{TopicPolicy, TopicSpec, Watermarks};
 use crate::record::TopicPartition;
+use crate::topics;
 
 /// A record's row is `partition id << OFFSET_BITS | offset`: one integer key orders a partition's records and
 /// keeps them together. 40 bits are 10^12 records in a partition: 350 years of a hundred a second.
@@ -90,25 +91,7 @@ impl Catalog {
 
     /// Those of `wanted` that do not exist yet; an error when one exists otherwise or is not a possible topic.
     pub(crate) fn missing<'a>(&self, wanted: &'a [TopicSpec]) -> Result<Vec<&'a TopicSpec>, StreamError> {
-        let mut missing: Vec<&TopicSpec> = Vec::new();
-        for spec in wanted {
-            check(spec)?;
-            let found = self.topics.get(&spec.name).map(|topic| topic.describe());
-            let found =
-                found.or_else(|| missing.iter().find(|other| other.name == spec.name).map(|&s| s.clone()));
-            match found {
-                None => missing.push(spec),
-                Some(found) if found == *spec => {}
-                Some(found) => {
-                    return Err(StreamError::TopicMismatch {
-                        topic: spec.name.to_string(),
-                        wanted: words(spec),
-                        found: words(&found),
-                    });
-                }
-            }
-        }
-        Ok(missing)
+        topics::missing(wanted, |name| self.topics.get(name).map(|topic| topic.describe()))
     }
 }
 
@@ -120,24 +103,4 @@ impl Topic {
     pub(crate) fn describe(&self) -> TopicSpec {
         TopicSpec { name: Arc::clone(&self.name), partitions: self.partition_count(), policy: self.policy }
     }
-}
-
-fn words(spec: &TopicSpec) -> String {
-    format!("{} partitions, {}", spec.partitions, spec.policy)
-}
-
-/// Kafka's rules for names; the partitions' bound is ours, far above any use.
-fn check(spec: &TopicSpec) -> Result<(), StreamError> {
-    let name = &*spec.name;
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.bytes().all(legal) {
-        let why = format!("topic name {name:?}: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'");
-        return Err(StreamError::Invalid { why });
-    }
-    if !(1..=10_000).contains(&spec.partitions) {
-        return Err(StreamError::Invalid {
-            why: format!("topic {name}: 1 to 10000 partitions, not {}", spec.partitions),
-        });
-    }
-    Ok(())
 }

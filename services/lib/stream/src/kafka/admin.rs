@@ -1,0 +1,160 @@
+//! Topics: what there is, and making more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::Core;
+use super::catalog::Counts;
+use super::client::{Ear, Troubles};
+use super::error::{Doing, told, told_code};
+use crate::error::StreamError;
+use crate::log::{Cleanup, TopicPolicy, TopicSpec};
+use crate::topics;
+
+/// Topics of the broker's own begin with this.
+const INTERNAL: &str = "__";
+/// How often it is looked whether new topics have come up.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// All topics with their policies. Blocks.
+pub(crate) fn describe(core: &Core) -> Result<Vec<TopicSpec>, StreamError> {
+    let counts = core.refresh()?;
+    let names: Vec<&str> =
+        counts.keys().map(|name| &**name).filter(|name| !name.starts_with(INTERNAL)).collect();
+    let policies = policies(core, &names)?;
+    let spec = |name: &&str| {
+        let policy = policies.get(*name).copied()?;
+        Some(TopicSpec { name: (*name).into(), partitions: counts[*name], policy })
+    };
+    // One that was deleted between the two questions has no policy any more.
+    Ok(names.iter().filter_map(spec).collect())
+}
+
+/// Creates those of `wanted` that do not exist; all must be as wanted, or none is created. Blocks.
+pub(crate) fn create(core: &Core, wanted: &[TopicSpec]) -> Result<(), StreamError> {
+    let counts = core.refresh()?;
+    let there = there(core, &counts, wanted)?;
+    let missing = topics::missing(wanted, |name| there.get(name).cloned())?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let timeout = core.config().request_timeout;
+    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
+    let settings: Vec<_> = missing.iter().map(|spec| settings(spec.policy)).collect();
+    let new = missing.iter().zip(&settings).map(|(spec, (cleanup, retention))| {
+        let replication = TopicReplication::Fixed(core.config().replication_factor);
+        let topic = NewTopic::new(&spec.name, spec.partitions, replication).set("cleanup.policy", cleanup);
+        match retention {
+            Some(retention) => topic.set("retention.ms", retention),
+            None => topic,
+        }
+    });
+    let new: Vec<_> = new.collect();
+    let client = client(core)?;
+    let created = wait(client.create_topics(&new, &options));
+    for result in created.map_err(|error| told(Doing::Asking("new topics"), &error))? {
+        match result {
+            // Somebody was quicker; whether it is as wanted is seen below.
+            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(told_code(Doing::Creating(&topic), code, &code.to_string())),
+        }
+    }
+    wait_until_there(core, &missing, timeout)?;
+    let counts = core.catalog().counts();
+    let there = self::there(core, &counts, wanted)?;
+    topics::missing(wanted, |name| there.get(name).cloned()).map(drop)
+}
+
+/// A topic is created before every broker knows of it.
+fn wait_until_there(core: &Core, wanted: &[&TopicSpec], timeout: Duration) -> Result<(), StreamError> {
+    let until = Instant::now() + timeout;
+    loop {
+        let counts = core.refresh()?;
+        let Some(late) = wanted.iter().find(|spec| counts.get(&spec.name) != Some(&spec.partitions)) else {
+            return Ok(());
+        };
+        if Instant::now() > until {
+            let why = format!("topic {} was created and did not come up within {timeout:?}", late.name);
+            return Err(StreamError::Unavailable { why });
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+fn there(
+    core: &Core,
+    counts: &Counts,
+    wanted: &[TopicSpec],
+) -> Result<BTreeMap<Arc<str>, TopicSpec>, StreamError> {
+    let names: Vec<&str> =
+        wanted.iter().map(|spec| &*spec.name).filter(|name| counts.contains_key(*name)).collect();
+    let policies = policies(core, &names)?;
+    let spec = |(name, policy): (String, TopicPolicy)| {
+        let name: Arc<str> = name.into();
+        let partitions = counts[&name];
+        (Arc::clone(&name), TopicSpec { name, partitions, policy })
+    };
+    Ok(policies.into_iter().map(spec).collect())
+}
+
+fn policies(core: &Core, names: &[&str]) -> Result<BTreeMap<String, TopicPolicy>, StreamError> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let client = client(core)?;
+    let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(core.config().request_timeout));
+    let answered = wait(client.describe_configs(&asked, &options))
+        .map_err(|error| told(Doing::Asking("the settings of topics"), &error))?;
+    let mut policies = BTreeMap::new();
+    // In the order asked; an error does not say of which topic it is.
+    for (name, answer) in names.iter().zip(answered) {
+        match answer {
+            Ok(resource) => drop(policies.insert((*name).to_owned(), policy(&resource))),
+            Err(Code::UnknownTopicOrPartition) => {}
+            Err(code) => return Err(told_code(Doing::Reading(name), code, &code.to_string())),
+        }
+    }
+    Ok(policies)
+}
+
+/// Blocks: this runs where blocking is allowed, on a thread that belongs to the runtime.
+fn wait<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Handle::current().block_on(future)
+}
+
+/// For one errand: nobody polls it for its complaints, so it does not live long.
+fn client(core: &Core) -> Result<AdminClient<Ear>, StreamError> {
+    let ear = core.clients().ear("administrator", Arc::new(Troubles::default()));
+    AdminClient::from_config_and_context(&core.clients().administrator(), ear)
+        .map_err(|error| told(Doing::Asking("an administrator"), &error))
+}
+
+fn settings(policy: TopicPolicy) -> (&'static str, Option<String>) {
+    match policy.cleanup {
+        Cleanup::Compact => ("compact", None),
+        // Kafka's own "for ever".
+        Cleanup::Delete { retention_ms: i64::MAX } => ("delete", Some("-1".to_owned())),
+        Cleanup::Delete { retention_ms } => ("delete", Some(retention_ms.to_string())),
+    }
+}
+
+fn policy(resource: &ConfigResource) -> TopicPolicy {
+    let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
+    // Both at once removes by age too, whatever the key: what counts for a reader is that.
+    let deletes = value("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
+    let retention = value("retention.ms").and_then(|text| text.parse::<i64>().ok());
+    let cleanup = if deletes {
+        Cleanup::Delete { retention_ms: retention.filter(|ms| *ms >= 0).unwrap_or(i64::MAX) }
+    } else {
+        Cleanup::Compact
+    };
+    TopicPolicy { cleanup }
+}

@@ -1,0 +1,352 @@
+//! The polling thread of a member: the only one that polls its consumer, and so the one that the rebalance
+//! callback runs in. It never waits for work: when the inbox is full for a second, it pauses and polls on.
+//!
+//! A partition that the group gives is not handed to librdkafka at once: where it starts is not known yet, and
+//! finding out may take as long as somebody's open transaction. The callback notes it and returns; once the committing
+//! thread has settled its offset it is assigned from there. What is assigned already is moved by seeking, never by
+//! taking it away: giving partitions back outside of the callback would tell the group that the callback had run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::client::Ear;
+use super::crew::Crew;
+use super::error::{Doing, told_code};
+use super::inbox::Wish;
+use super::member::Shared;
+use super::ownership::Standing;
+use super::records::{list, offset_list, partitions, record};
+use crate::error::StreamError;
+use crate::record::TopicPartition;
+
+/// How long a poll waits when nothing is to be arranged.
+const POLL: Duration = Duration::from_millis(100);
+/// How long it waits while partitions are on their way to or from somewhere.
+const POLL_SOON: Duration = Duration::from_millis(5);
+/// A full inbox is waited for so long before its partitions are paused: a pause throws the prefetch away.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How long a seek may take; it only reaches librdkafka's own thread.
+const SEEK: Duration = Duration::from_secs(1);
+/// A group that has refused this member takes its partitions away by itself, within a heartbeat or two (5 s each by
+/// the broker's default). If it does not, the member leaves and joins again.
+const ADRIFT_MAX: Duration = Duration::from_secs(12);
+
+/// The consumer of a member.
+pub(crate) type MemberConsumer = BaseConsumer<Callback>;
+
+/// What librdkafka calls back.
+pub(crate) struct Callback {
+    ear: Ear,
+    shared: Arc<Shared>,
+    /// Touched by the polling thread alone; a mutex because callbacks only get a shared reference.
+    places: Mutex<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    /// What the group has given.
+    given: BTreeSet<TopicPartition>,
+    /// What of it librdkafka fetches from, and whether that is paused.
+    assigned: BTreeMap<TopicPartition, bool>,
+}
+
+impl Callback {
+    pub(crate) fn new(ear: Ear, shared: Arc<Shared>) -> Self {
+        Self { ear, shared, places: Mutex::default() }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given(&self, consumer: &BaseConsumer<Self>, new: &[TopicPartition]) {
+        let mut places = self.places();
+        places.given.extend(new.iter().cloned());
+        let mut ownership = self.shared.ownership();
+        if *ownership.standing() == Standing::Adrift {
+            // The group knows us again. Whatever it never took away is ours from its committed offset.
+            let all: Vec<_> = places.given.iter().cloned().collect();
+            ownership.arrive(&all);
+        } else {
+            ownership.arrive(new);
+        }
+        drop(ownership);
+        // Nothing yet: see above.
+        if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+            tracing::error!(%error, "an assignment could not be taken");
+        }
+        self.shared.orders.look();
+    }
+
+    fn taken(&self, consumer: &BaseConsumer<Self>, gone: &[TopicPartition]) {
+        let lost = consumer.assignment_lost();
+        // Waits for a running transaction, if there is one; from here on theirs are refused.
+        self.shared.ownership().depart(gone);
+        self.shared.inbox.release(gone, lost);
+        let mut places = self.places();
+        let assigned: Vec<_> =
+            gone.iter().filter(|partition| places.assigned.remove(*partition).is_some()).cloned().collect();
+        for partition in gone {
+            places.given.remove(partition);
+        }
+        drop(places);
+        if let Err(error) = consumer.incremental_unassign(&list(&assigned)) {
+            tracing::error!(%error, "a revocation could not be carried out: everything is given back");
+            if let Err(error) = consumer.unassign() {
+                tracing::error!(%error, "nor could that");
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Callback {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, which: &mut TopicPartitionList) {
+        let partitions = partitions(which);
+        let gives = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let Shared { membership, metrics, .. } = &*self.shared;
+        if !partitions.is_empty() && !self.shared.is_leaving() {
+            metrics.rebalance();
+            let verb = if gives { "gives" } else { "takes" };
+            tracing::info!(
+                group = &*membership.group,
+                slot = &*membership.slot,
+                ?partitions,
+                "the group {verb}"
+            );
+        }
+        if gives {
+            self.given(consumer, &partitions);
+        } else {
+            self.taken(consumer, &partitions);
+        }
+    }
+}
+
+impl ClientContext for Callback {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.ear.hear_log(level, facility, text);
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.ear.hear_error(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.ear.token()
+    }
+}
+
+/// Polls until the member leaves, and leaves the group.
+pub(crate) fn poll(consumer: Arc<MemberConsumer>, shared: &Shared, crew: &Crew) {
+    let mut poller =
+        Poller { consumer: &consumer, shared, seen: 0, again: true, swamped: false, adrift: None };
+    while !shared.is_leaving() {
+        if crew.is_closing() {
+            shared.inbox.end(StreamError::Closed { what: "the log".to_owned() });
+            shared.leave();
+            break;
+        }
+        poller.turn();
+    }
+    // Whoever still commits needs the group: polling goes on until that has ended.
+    while !shared.orders.has_ended() {
+        drop(poller.consumer.poll(POLL_SOON));
+    }
+    shared.inbox.end(StreamError::Closed { what: "this membership".to_owned() });
+    // Blocks until the group has been left; the revocation is called back within.
+    drop(consumer);
+}
+
+struct Poller<'a> {
+    consumer: &'a MemberConsumer,
+    shared: &'a Shared,
+    /// The wishes that were carried out.
+    seen: u64,
+    /// Something of them was not.
+    again: bool,
+    /// Everything is paused, because the inbox was full for too long.
+    swamped: bool,
+    adrift: Option<Instant>,
+}
+
+impl Poller<'_> {
+    fn turn(&mut self) {
+        let inbox = &self.shared.inbox;
+        if self.swamped && inbox.has_room() {
+            self.swamped = false;
+            self.again = true;
+        }
+        if self.again || inbox.wish_count() != self.seen {
+            self.arrange();
+        }
+        if !self.swamped && inbox.is_full() && !inbox.wait_for_room(PAUSE_AFTER, self.seen) {
+            self.swamped = true;
+            self.arrange();
+        }
+        if !self.swamped && inbox.is_full() {
+            // A wish came first.
+            return;
+        }
+        let patience = if self.is_moving() { POLL_SOON } else { POLL };
+        match self.consumer.poll(patience) {
+            None => {}
+            Some(Ok(message)) => self.take(&message),
+            Some(Err(error)) => self.hear(&error),
+        }
+        self.look_after_adrift();
+    }
+
+    /// Whether partitions are on their way.
+    fn is_moving(&self) -> bool {
+        if self.again {
+            return true;
+        }
+        self.consumer.context().places().given.len() != self.shared.inbox.held_count()
+    }
+
+    fn take(&self, message: &BorrowedMessage<'_>) {
+        // The topic's name as the group has given it: it is not made anew for each record.
+        let places = self.consumer.context().places();
+        let place = TopicPartition::new(message.topic(), message.partition());
+        let Some(place) = places.given.get(&place) else { return };
+        self.shared.inbox.push(place, record(&place.topic, message));
+    }
+
+    /// Brings the consumer in line with what the inbox wishes.
+    fn arrange(&mut self) {
+        let (seen, wishes) = self.shared.inbox.wishes();
+        self.seen = seen;
+        let mut places = self.consumer.context().places();
+        let Places { given, assigned } = &mut *places;
+        let mut late = BTreeSet::new();
+        // Only what the group has given and not taken since.
+        for (partition, wish) in wishes.iter().filter(|(partition, _)| given.contains(*partition)) {
+            if !self.place(assigned, partition, *wish) {
+                late.insert(partition.clone());
+            }
+        }
+        self.again = !late.is_empty();
+        let swamped = self.swamped;
+        let is_wanted = |partition: &TopicPartition| {
+            !swamped && !late.contains(partition) && wishes.get(partition).is_some_and(|wish| !wish.paused)
+        };
+        let mut changes = Vec::new();
+        for (partition, paused) in assigned.iter_mut() {
+            let pause = !is_wanted(partition);
+            if pause != *paused {
+                *paused = pause;
+                changes.push((partition.clone(), pause));
+            }
+        }
+        drop(places);
+        for stop in [true, false] {
+            let those = list(changes.iter().filter(|(_, pause)| *pause == stop).map(|(name, _)| name));
+            if those.count() == 0 {
+                continue;
+            }
+            let done = if stop { self.consumer.pause(&those) } else { self.consumer.resume(&those) };
+            if let Err(error) = done {
+                tracing::warn!(%error, "partitions could not be paused or resumed");
+            }
+        }
+    }
+
+    /// Sets the consumer to where the wish wants it; false when that has to be tried again.
+    fn place(
+        &self,
+        assigned: &mut BTreeMap<TopicPartition, bool>,
+        partition: &TopicPartition,
+        wish: Wish,
+    ) -> bool {
+        let Some(offset) = wish.seek else { return true };
+        let there = offset_list([(partition, offset)]);
+        if !assigned.contains_key(partition) {
+            if let Err(error) = self.consumer.incremental_assign(&there) {
+                tracing::warn!(%partition, %error, "a partition could not be assigned");
+                return false;
+            }
+            assigned.insert(partition.clone(), false);
+            self.shared.inbox.sought(partition, wish);
+            return true;
+        }
+        if wish.paused {
+            // There is time until it is resumed.
+            return true;
+        }
+        match self.consumer.seek_partitions(there, SEEK) {
+            Ok(done) if done.elements().iter().all(|entry| entry.error().is_ok()) => {
+                self.shared.inbox.sought(partition, wish);
+                true
+            }
+            // Its fetcher is only starting or stopping.
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    fn hear(&self, error: &KafkaError) {
+        let group = &*self.shared.membership.group;
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                let fatal = self.consumer.client().fatal_error();
+                let (code, said) = fatal.unwrap_or_else(|| (*code, error.to_string()));
+                self.shared.inbox.end(told_code(Doing::Group(group), code, &said));
+            }
+            KafkaError::MessageConsumption(
+                code @ (Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed),
+            ) => {
+                let topics = self.shared.membership.topics.join(", ");
+                let doing = match code {
+                    Code::TopicAuthorizationFailed => Doing::Reading(&topics),
+                    _ => Doing::Group(group),
+                };
+                self.shared.inbox.end(told_code(doing, *code, &error.to_string()));
+            }
+            // librdkafka tries on by itself, and health tells of brokers that are away.
+            passing => tracing::debug!(group, error = %passing, "the consumer complains"),
+        }
+    }
+
+    /// A group that refused this member has to take its partitions away; if it does not, the member joins anew.
+    fn look_after_adrift(&mut self) {
+        let Some(ownership) = self.shared.try_ownership() else { return };
+        let is_adrift = *ownership.standing() == Standing::Adrift;
+        drop(ownership);
+        if !is_adrift {
+            self.adrift = None;
+            return;
+        }
+        if self.adrift.get_or_insert_with(Instant::now).elapsed() < ADRIFT_MAX {
+            return;
+        }
+        self.adrift = None;
+        tracing::warn!(group = &*self.shared.membership.group, "the group is left and joined again");
+        self.consumer.unsubscribe();
+        let topics: Vec<&str> = self.shared.membership.topics.iter().map(|topic| &**topic).collect();
+        if let Err(error) = self.consumer.subscribe(&topics) {
+            tracing::warn!(%error, "the group could not be joined again");
+        }
+    }
+}
+
+/// Where a committed offset was told, it is at least 0.
+pub(crate) fn told_offset(offset: Offset) -> Option<i64> {
+    match offset {
+        Offset::Offset(offset) if offset >= 0 => Some(offset),
+        _ => None,
+    }
+}
