@@ -7,6 +7,8 @@ mod tenant;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
 use tonic::body::Body;
@@ -33,7 +35,7 @@ pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct Services {
     routes: Routes,
-    names: Vec<&'static str>,
+    added: Vec<ServiceHealth>,
     health: HealthReporter,
 }
 
@@ -44,7 +46,7 @@ impl Services {
     }
 
     /// Adds a service. It is SERVING from the start of the server to the start of its shutdown, unless the
-    /// returned handle says otherwise in between.
+    /// returned handle has said or says otherwise.
     pub fn add<S>(&mut self, service: S) -> ServiceHealth
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -52,8 +54,13 @@ impl Services {
         S::Future: Send + 'static,
     {
         self.routes = std::mem::take(&mut self.routes).add_service(service);
-        self.names.push(S::NAME);
-        ServiceHealth { name: S::NAME, reporter: self.health.clone() }
+        let health = ServiceHealth {
+            name: S::NAME,
+            reporter: self.health.clone(),
+            told: Arc::new(AtomicBool::new(false)),
+        };
+        self.added.push(health.clone());
+        health
     }
 }
 
@@ -62,11 +69,18 @@ impl Services {
 pub struct ServiceHealth {
     name: &'static str,
     reporter: HealthReporter,
+    /// Its owner has said how it fares: the start of the server does not say otherwise.
+    told: Arc<AtomicBool>,
 }
 
 impl ServiceHealth {
     /// SERVING or NOT_SERVING from now on.
     pub async fn set(&self, serving: bool) {
+        self.told.store(true, Ordering::Relaxed);
+        self.report(serving).await;
+    }
+
+    async fn report(&self, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.reporter.set_service_status(self.name, status).await;
     }
@@ -84,7 +98,7 @@ pub async fn serve(
     settings: &ServerSettings,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let Services { mut routes, names, health } = services;
+    let Services { mut routes, mut added, health } = services;
     routes = routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())));
     if settings.reflection {
         let reflection = || {
@@ -97,19 +111,15 @@ pub async fn serve(
         // Older clients ask for the alpha version only.
         routes = routes.add_service(reflection().build_v1alpha().expect(known));
     }
-    let all = |serving: bool| {
-        let (names, health) = (names.clone(), health.clone());
-        async move {
-            for name in names.into_iter().chain([""]) {
-                ServiceHealth { name, reporter: health.clone() }.set(serving).await;
-            }
-        }
-    };
-    all(true).await;
-    let stopping = all(false);
+    added.push(ServiceHealth { name: "", reporter: health, told: Arc::default() });
+    for service in added.iter().filter(|service| !service.told.load(Ordering::Relaxed)) {
+        service.report(true).await;
+    }
     let stop = async move {
         stop.await;
-        stopping.await;
+        for service in &added {
+            service.report(false).await;
+        }
     };
     settings
         .limits(Server::builder())

@@ -92,6 +92,22 @@ impl Gate {
         self.set(Some(reason.into()));
     }
 
+    /// Whether the condition holds.
+    pub fn is_ready(&self) -> bool {
+        self.holds(&self.gates.borrow())
+    }
+
+    /// Waits until the condition is other than `known`, and gives what it is then. Cancel safe.
+    pub async fn changed(&self, known: bool) -> bool {
+        let mut gates = self.gates.subscribe();
+        drop(gates.wait_for(|gates| self.holds(gates) != known).await.expect("the sender lives in self"));
+        !known
+    }
+
+    fn holds(&self, gates: &Gates) -> bool {
+        gates.get(&self.name).is_some_and(Option::is_none)
+    }
+
     /// The condition no longer exists: the service behind it left in good order.
     pub fn remove(&self) {
         self.gates.send_if_modified(|gates| gates.remove(&self.name).is_some());

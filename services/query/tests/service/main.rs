@@ -152,12 +152,32 @@ async fn the_audit_streams_progress_violations_and_a_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_told_per_service_until_shutdown() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    let service = Service::start().await;
+    let mut service = Service::start().await;
+    service.projected().await;
     let mut client = HealthClient::new(service.channel.clone());
-    for name in ["", "touchstone.v1.VerdictService", "touchstone.v1.AuditService"] {
-        let request = HealthCheckRequest { service: name.to_owned() };
-        let status = client.check(request).await.unwrap().into_inner().status;
-        assert_eq!(status, 1, "{name} is SERVING");
+    let mut check = async |name: &str, serving: bool| {
+        let told = async {
+            loop {
+                let request = HealthCheckRequest { service: name.to_owned() };
+                if (client.check(request).await.unwrap().into_inner().status == 1) == serving {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(std::time::Duration::from_secs(20), told).await;
+        assert!(in_time.is_ok(), "{name:?} never said that it is SERVING: {serving}");
+    };
+    // What the projector holds: "starting" again, as a store that went away would have it.
+    for serving in [true, false, true] {
+        let gate = service.ops.readiness.gate("projector");
+        if serving {
+            gate.ready();
+        }
+        for name in ["touchstone.v1.VerdictService", "touchstone.v1.AuditService"] {
+            check(name, serving).await;
+        }
+        check("", true).await;
     }
     service.ops.shutdown.request();
     service.ops.tasks.join(tokio::time::Instant::now() + std::time::Duration::from_secs(20)).await.unwrap();
