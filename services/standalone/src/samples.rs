@@ -1,13 +1,33 @@
 //! What the demo judges: three pictures, two files made on the spot, or a folder of the user's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use ops::{Exit, ExitReason};
 
 /// A file to be judged.
 pub(crate) struct Sample {
     pub(crate) name: String,
-    pub(crate) bytes: Vec<u8>,
+    content: Content,
+}
+
+enum Content {
+    /// Read when it is its turn: a user's folder may be larger than memory.
+    File(PathBuf),
+    Made(Vec<u8>),
+}
+
+impl Sample {
+    /// The file's bytes.
+    pub(crate) async fn bytes(&self) -> Result<Bytes, Exit> {
+        match &self.content {
+            Content::Made(bytes) => Ok(Bytes::from(bytes.clone())),
+            Content::File(path) => match tokio::fs::read(path).await {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(error) => Err(unusable(path, &error)),
+            },
+        }
+    }
 }
 
 /// From the scikit-image wheel: a face, a cat, a cup.
@@ -17,12 +37,12 @@ const PICTURES: [&str; 3] = ["astronaut.png", "chelsea.png", "coffee.png"];
 pub(crate) fn published(folder: &Path) -> Result<Vec<Sample>, Exit> {
     let mut samples = Vec::new();
     for name in PICTURES {
-        samples.push(read(&folder.join(name), name)?);
+        samples.push(made(name, read(&folder.join(name))?));
     }
-    let cut = samples[0].bytes[..samples[0].bytes.len() / 2].to_vec();
-    samples.push(Sample { name: "truncated.png".to_owned(), bytes: cut });
-    let text = b"Not a picture, whatever its name says.\n".to_vec();
-    samples.push(Sample { name: "no-picture.jpg".to_owned(), bytes: text });
+    let mut cut = read(&folder.join(PICTURES[0]))?;
+    cut.truncate(cut.len() / 2);
+    samples.push(made("truncated.png", cut));
+    samples.push(made("no-picture.jpg", b"Not a picture, whatever its name says.\n".to_vec()));
     Ok(samples)
 }
 
@@ -42,12 +62,16 @@ pub(crate) fn own(folder: &Path) -> Result<Vec<Sample>, Exit> {
         let why = format!("{}: no file in it; name a folder with pictures", folder.display());
         return Err(ExitReason::Config.because(why));
     }
-    names.iter().map(|name| read(&folder.join(name), name)).collect()
+    let sample = |name: String| Sample { content: Content::File(folder.join(&name)), name };
+    Ok(names.into_iter().map(sample).collect())
 }
 
-fn read(path: &Path, name: &str) -> Result<Sample, Exit> {
-    let bytes = std::fs::read(path).map_err(|error| unusable(path, &error))?;
-    Ok(Sample { name: name.to_owned(), bytes })
+fn made(name: &str, bytes: Vec<u8>) -> Sample {
+    Sample { name: name.to_owned(), content: Content::Made(bytes) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Exit> {
+    std::fs::read(path).map_err(|error| unusable(path, &error))
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Exit {
@@ -59,26 +83,31 @@ fn unusable(path: &Path, error: &std::io::Error) -> Exit {
 mod tests {
     use super::*;
 
-    #[test]
-    fn own_files_come_by_name_without_hidden_ones() {
+    #[tokio::test]
+    async fn own_files_come_by_name_without_hidden_ones() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(own(folder.path()).err().unwrap().reason, ExitReason::Config);
         for name in ["b.jpg", "a.png", ".DS_Store"] {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
-        let names: Vec<_> = own(folder.path()).unwrap().into_iter().map(|sample| sample.name).collect();
-        assert_eq!(names, ["a.png", "b.jpg"]);
+        let samples = own(folder.path()).unwrap();
+        assert_eq!(samples.len(), 2);
+        for (sample, name) in samples.iter().zip(["a.png", "b.jpg"]) {
+            assert_eq!((&*sample.name, &*sample.bytes().await.unwrap()), (name, name.as_bytes()));
+        }
+        std::fs::remove_file(folder.path().join("a.png")).unwrap();
+        assert!(samples[0].bytes().await.unwrap_err().why.contains("a.png"));
     }
 
-    #[test]
-    fn the_samples_hold_a_cut_file_and_no_picture() {
+    #[tokio::test]
+    async fn the_samples_hold_a_cut_file_and_no_picture() {
         let folder = tempfile::tempdir().unwrap();
         for name in PICTURES {
             std::fs::write(folder.path().join(name), "0123456789").unwrap();
         }
         let samples = published(folder.path()).unwrap();
         assert_eq!(samples.len(), 5);
-        assert_eq!(samples[3].bytes, b"01234");
+        assert_eq!(&*samples[3].bytes().await.unwrap(), b"01234");
         std::fs::remove_file(folder.path().join(PICTURES[1])).unwrap();
         assert!(published(folder.path()).err().unwrap().why.contains("make setup"));
     }
