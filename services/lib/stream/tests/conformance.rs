@@ -1,4 +1,4 @@
-//! The embedded log passes the suite that every log passes.
+//! The embedded log and Kafka pass the suite that every log passes.
 
 // A test that cannot go on says where.
 #![allow(clippy::unwrap_used)]
@@ -9,18 +9,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prometheus::Registry;
 use stream::conformance::{self, Subject};
+use stream::kafka::{GroupProtocol, KafkaLog, KafkaSettings};
 use stream::local::{LocalConfig, LocalLog};
 use stream::{Log, Metrics};
 use tempfile::TempDir;
+use testbed::{Kafka, KafkaVersion};
 
 struct Local {
     folder: TempDir,
     log: LocalLog,
 }
 
+fn metrics() -> Metrics {
+    Metrics::register(&Registry::new()).unwrap()
+}
+
 fn open(folder: &TempDir) -> LocalLog {
-    let metrics = Metrics::register(&Registry::new()).unwrap();
-    LocalLog::open(LocalConfig::new(folder.path()), metrics).unwrap()
+    LocalLog::open(LocalConfig::new(folder.path()), metrics()).unwrap()
 }
 
 #[async_trait]
@@ -41,12 +46,76 @@ impl Subject for Local {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_log_passes_the_suite() {
-    conformance::run(|| async {
+    conformance::run(conformance::cases(), || async {
         let folder = tempfile::tempdir().unwrap();
         let log = open(&folder);
         Local { folder, log }
     })
     .await;
+}
+
+struct OnKafka {
+    settings: KafkaSettings,
+    log: KafkaLog,
+}
+
+impl OnKafka {
+    async fn connect(bootstrap: &str, group_protocol: GroupProtocol) -> Self {
+        let settings = KafkaSettings {
+            bootstrap_servers: bootstrap.to_owned(),
+            group_protocol,
+            request_timeout: Duration::from_secs(30).into(),
+            ..KafkaSettings::default()
+        };
+        let log = Self::log(&settings).await;
+        Self { settings, log }
+    }
+
+    async fn log(settings: &KafkaSettings) -> KafkaLog {
+        let config = settings.clone().check().unwrap();
+        KafkaLog::connect(config, metrics(), ops::Failpoints::default()).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Subject for OnKafka {
+    fn log(&self) -> Arc<dyn Log> {
+        Arc::new(self.log.clone())
+    }
+
+    async fn reopen(&mut self) {
+        let log = self.log.clone();
+        tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+        self.log = Self::log(&self.settings).await;
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn shows_at_once(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_passes_the_suite_with_the_consumer_protocol() {
+    let bootstrap = Kafka::shared().bootstrap();
+    conformance::run(conformance::cases(), || OnKafka::connect(&bootstrap, GroupProtocol::Consumer)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_passes_the_suite_with_the_classic_protocol() {
+    let bootstrap = Kafka::shared().bootstrap();
+    conformance::run(conformance::cases(), || OnKafka::connect(&bootstrap, GroupProtocol::Classic)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_4_0_passes_what_is_about_ownership() {
+    let kafka = Kafka::builder().version(KafkaVersion::Kafka40).start().unwrap();
+    let bootstrap = kafka.bootstrap();
+    let cases = conformance::ownership_cases();
+    conformance::run(cases, || OnKafka::connect(&bootstrap, GroupProtocol::Consumer)).await;
 }
 
 #[test]

@@ -33,6 +33,12 @@ pub trait Subject: Send {
 
     /// How long any one condition may take to come true, assignment after a lost member included.
     fn deadline(&self) -> Duration;
+
+    /// Whether what a commit wrote is visible to others as soon as it is answered. Kafka answers once the decision
+    /// is durable, and writes its markers into the partitions a moment later.
+    fn shows_at_once(&self) -> bool {
+        true
+    }
 }
 
 /// One case of the suite.
@@ -48,17 +54,22 @@ pub fn cases() -> Vec<Case> {
     [topics::CASES, reading::CASES, transactions::CASES, membership::CASES].concat()
 }
 
-/// Runs the whole suite, each case on a subject of its own.
+/// What of the suite is about groups and their transactions: where versions of a broker may differ.
+pub fn ownership_cases() -> Vec<Case> {
+    [transactions::CASES, membership::CASES].concat()
+}
+
+/// Runs cases, each on a subject of its own.
 ///
 /// # Panics
 /// At the end, when cases failed, with their names; each has told its reason on the way.
-pub async fn run<F, S>(make: impl Fn() -> F)
+pub async fn run<F, S>(cases: Vec<Case>, make: impl Fn() -> F)
 where
     F: Future<Output = S>,
     S: Subject + 'static,
 {
     let mut failed = Vec::new();
-    for case in cases() {
+    for case in cases {
         let mut stage = Stage::new(Box::new(make().await), case.name);
         tracing::info!(case = case.name, "conformance");
         if AssertUnwindSafe((case.run)(&mut stage)).catch_unwind().await.is_err() {

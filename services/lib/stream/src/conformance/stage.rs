@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -34,6 +34,11 @@ impl Stage {
     pub(crate) fn name(&mut self, purpose: &str) -> Arc<str> {
         self.made += 1;
         format!("{}.{}{purpose}", self.prefix, self.made).into()
+    }
+
+    /// Whether this is a name of this run.
+    pub(crate) fn is_ours(&self, name: &str) -> bool {
+        name.starts_with(&self.prefix)
     }
 
     pub(crate) fn log(&self) -> Arc<dyn Log> {
@@ -102,6 +107,19 @@ impl Stage {
         let mut records = self.drain(&mut *reader).await;
         records.sort_by(|a, b| a.position.cmp(&b.position));
         records
+    }
+
+    /// The visible values of a topic are these: now, or soon where the subject shows a commit a moment after it.
+    pub(crate) async fn shows(&self, topic: &Arc<str>, partitions: i32, expected: &[&str]) -> Vec<Record> {
+        let began = Instant::now();
+        loop {
+            let read = self.all(topic, partitions).await;
+            let is_last = self.subject.shows_at_once() || began.elapsed() > self.subject.deadline();
+            if is_last || values(&read) == expected {
+                assert_eq!(values(&read), expected);
+                return read;
+            }
+        }
     }
 
     /// Everything up to the watermark.

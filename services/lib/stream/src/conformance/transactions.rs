@@ -36,8 +36,7 @@ async fn together(stage: &mut Stage) {
     let records = vec![keyed(&results[1], "B"), keyed(&results[0], "A"), keyed(&results[1], "C")];
     let positions = committed(member.commit(records, member.offsets(None)).await);
     assert_eq!(positions.iter().map(|at| at.partition).collect::<Vec<_>>(), [1, 0, 1]);
-    let read = stage.all(&output, 2).await;
-    assert_eq!(values(&read), ["A", "B", "C"]);
+    let read = stage.shows(&output, 2, &["A", "B", "C"]).await;
     assert!(positions.iter().all(|position| read.iter().any(|record| record.position == *position)));
     let next = stage.committed(&group, &partition).await.expect("offsets moved");
     assert!(next > member.records[2].position.offset);
@@ -55,7 +54,7 @@ async fn parts(stage: &mut Stage) {
     committed(member.commit(Vec::new(), Vec::new()).await);
     committed(member.commit(vec![keyed(&result, "alone")], Vec::new()).await);
     assert_eq!(stage.committed(&group, &partition).await, None);
-    assert_eq!(values(&stage.all(&output, 1).await), ["alone"]);
+    stage.shows(&output, 1, &["alone"]).await;
     committed(member.commit(Vec::new(), member.offsets(Some(&partition))).await);
     assert_eq!(stage.committed(&group, &partition).await, Some(member.owned[&partition].1));
     // The same offset again is no step back.
@@ -81,7 +80,7 @@ async fn failed(stage: &mut Stage) {
     // What was to follow must not: it would leave a hole where the failed one was.
     let follower = stale(member.commit(vec![keyed(&result, "C")], member.offsets(None)).await);
     assert_eq!(follower, std::slice::from_ref(&partition));
-    assert_eq!(values(&stage.all(&output, 1).await), ["A"]);
+    stage.shows(&output, 1, &["A"]).await;
     assert_eq!(stage.committed(&group, &partition).await, Some(offsets[0] + 1));
 
     // The rewind: revoked, assigned from the committed offset under a new epoch, the rest once more.
@@ -92,7 +91,7 @@ async fn failed(stage: &mut Stage) {
     assert!(member.owned[&partition].0 > epoch);
     let positions = committed(member.commit(vec![keyed(&result, "BC")], member.offsets(None)).await);
     assert_eq!(positions.len(), 1);
-    assert_eq!(values(&stage.all(&output, 1).await), ["A", "BC"]);
+    stage.shows(&output, 1, &["A", "BC"]).await;
 }
 
 async fn stale_epoch(stage: &mut Stage) {
@@ -128,7 +127,7 @@ async fn stale_epoch(stage: &mut Stage) {
     assert_eq!(stale(second.commit(vec![keyed(&result, "zombie")], invented).await), [moved]);
     second.until("its records", |member| member.records.len() == 2).await;
     committed(second.commit(vec![keyed(&result, "new owner")], second.offsets(None)).await);
-    assert_eq!(values(&stage.all(&output, 1).await), ["owner", "new owner"]);
+    stage.shows(&output, 1, &["owner", "new owner"]).await;
 }
 
 async fn left(stage: &mut Stage) {
@@ -174,7 +173,7 @@ async fn fenced(stage: &mut Stage) {
     drop(older);
     newer.until("the newer one takes over", |member| member.records.len() == 2).await;
     committed(newer.commit(vec![keyed(&result, "heir")], newer.offsets(None)).await);
-    assert_eq!(values(&stage.all(&output, 1).await), ["heir"]);
+    stage.shows(&output, 1, &["heir"]).await;
     assert_eq!(stage.committed(&group, &partition).await, Some(newer.owned[&partition].1));
 }
 
@@ -193,6 +192,7 @@ async fn gaps(stage: &mut Stage) {
         member.until("the rewind", |member| member.owned.is_empty()).await;
         member.until("the rewind's end", |member| member.owned.len() == 1).await;
     }
+    stage.shows(&output, 1, &["kept 0", "kept 1", "kept 2"]).await;
     let log = stage.log();
     let high = log.watermarks(&result).await.expect("watermarks").high;
     let mut reader =

@@ -425,7 +425,7 @@ mod tests {
         for (name, _) in REFUSED {
             let unknown = ClientConfig::new().create_native_config().expect("empty").get(name).is_err();
             // Aliases and write-only ones cannot be read; a misspelt one cannot be set either.
-            let unset = ["1", "true", "all", "consumer", "latest", "ssl", "x"]
+            let unset = ["1", "true", "all", "consumer", "latest", "ssl", "random", "x"]
                 .iter()
                 .all(|value| ClientConfig::new().set(*name, *value).create_native_config().is_err());
             assert!(!(unknown && unset), "{name}");

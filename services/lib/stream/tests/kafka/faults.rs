@@ -1,0 +1,127 @@
+//! Faults between members and broker. Numbers are rows of the fault matrix.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use stream::{Commit, Log, LogHealth, MemberEvent};
+use testbed::Kafka;
+
+use super::proxy::{Hold, Proxy};
+use super::support::{
+    DEADLINE, append, assigned, audit, commit, connect, copy, membership, metric, name, records, settings,
+    soon, topic, until_done,
+};
+
+/// Row 13: after the broker is back, work goes on within this.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// Row 13.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
+    let mut kafka = Kafka::builder().start().unwrap();
+    let bootstrap = kafka.bootstrap();
+    let (log, _) = connect(settings(&bootstrap)).await;
+    let (input, output) = (topic(&log, "input", 4).await, topic(&log, "output", 4).await);
+    let (group, slot) = (name("group"), name("slot"));
+    let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
+    let copied = AtomicUsize::new(0);
+    let mut health = log.health();
+    let scenario = async {
+        for _ in 0..2 {
+            append(&log, &input, 2000).await;
+            soon("work under way", until_many(&copied, copied.load(Ordering::Relaxed) + 300)).await;
+            kafka.kill().unwrap();
+            let not_ready = soon("the loss is noticed", health.wait_for(|health| !health.is_ready())).await;
+            let LogHealth::NotReady { reason } = not_ready.unwrap().clone() else { unreachable!() };
+            assert!(reason.contains(&bootstrap) && reason.contains("kafka.bootstrap_servers"), "{reason}");
+            // Off this task: the worker goes on in vain meanwhile.
+            let restart = move || {
+                kafka.restart().unwrap();
+                kafka
+            };
+            kafka = tokio::task::spawn_blocking(restart).await.unwrap();
+            let back = Instant::now();
+            append(&log, &input, 1).await;
+            soon("work goes on", until_many(&copied, copied.load(Ordering::Relaxed) + 1)).await;
+            let took = back.elapsed();
+            assert!(took < RECOVERY, "work went on after {took:?}");
+            soon("health", health.wait_for(LogHealth::is_ready)).await.unwrap();
+        }
+        until_done(&log, &group, &input, &output, 4).await;
+    };
+    tokio::select! {
+        error = copy(&mut *member, &output, &copied) => panic!("the member ended: {error}"),
+        () = scenario => {}
+    }
+    assert_eq!(audit(&log, &group, &input, &output, 4).await, 4002);
+}
+
+/// Waits until this many were copied.
+async fn until_many(copied: &AtomicUsize, wanted: usize) {
+    while copied.load(Ordering::Relaxed) < wanted {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Row 15, both ways: the answer comes too late, and the request itself does.
+async fn late(hold: Hold, time: Duration) {
+    let proxy = Proxy::new();
+    let kafka = Kafka::builder()
+        .setting("advertised.listeners", &format!("PLAINTEXT://{}", proxy.address()))
+        .start()
+        .unwrap();
+    proxy.set_target(kafka.bootstrap());
+    let (log, registry) = connect(settings(&proxy.address())).await;
+    let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
+    let (group, slot) = (name("group"), name("slot"));
+    append(&log, &input, 40).await;
+    let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
+    let committer = member.committer();
+    let (inputs, offsets) = records(&mut *member, 40).await;
+
+    proxy.arm(hold, time);
+    let answer = commit(&*committer, &output, &inputs, &offsets).await;
+    assert!(matches!(&answer, Commit::Unknown { .. }), "{answer:?}");
+    assert!(!proxy.has_let_go(), "it was not waited for");
+    assert_eq!(metric(&registry, "touchstone_stream_transactions_total", Some("unknown")), 1.0);
+    // A publisher that has not heard of the rewind is refused: its instance is gone, and so are its epochs.
+    let follower = commit(&*committer, &output, &inputs, &offsets).await;
+    assert!(matches!(&follower, Commit::Aborted { .. }), "{follower:?}");
+    let revoked = soon("the rewind", member.next()).await.unwrap();
+    assert!(matches!(&revoked, MemberEvent::Revoked { lost: false, .. }), "{revoked:?}");
+    let start = assigned(&mut *member).await[0].next_offset;
+    // What the broker had decided is what the member goes on from.
+    let expected = if hold == Hold::Answer { offsets[0].next_offset } else { 0 };
+    assert_eq!(start, expected);
+
+    // It works on while the late one is still under way, and when it arrives, and afterwards.
+    let copied = AtomicUsize::new(0);
+    let work = async {
+        let mut appended = 40;
+        while !proxy.has_let_go() {
+            append(&log, &input, 10).await;
+            appended += 10;
+        }
+        append(&log, &input, 10).await;
+        appended += 10;
+        until_done(&log, &group, &input, &output, 1).await;
+        appended
+    };
+    let appended = tokio::select! {
+        error = copy(&mut *member, &output, &copied) => panic!("the member ended: {error}"),
+        appended = tokio::time::timeout(DEADLINE, work) => appended.unwrap(),
+    };
+    assert_eq!(audit(&log, &group, &input, &output, 1).await, appended);
+}
+
+/// Row 15.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_20_s_late_tears_nothing() {
+    late(Hold::Answer, Duration::from_secs(20)).await;
+}
+
+/// The reason for the rule: were the instance used on, this EndTxn would end a later transaction half-way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_of_transaction_that_arrives_late_is_refused() {
+    late(Hold::Request, Duration::from_secs(12)).await;
+}

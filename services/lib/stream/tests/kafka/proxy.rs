@@ -1,0 +1,139 @@
+//! A proxy that understands just enough of Kafka's frames to hold back one EndTxn, or the answer to it.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// EndTxn's number among Kafka's requests.
+const END_TXN: i16 = 26;
+
+/// What to do to the next EndTxn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The broker gets it late.
+    Request,
+    /// The client gets the answer late.
+    Answer,
+}
+
+#[derive(Default)]
+struct Plan {
+    armed: Option<(Hold, Duration)>,
+    held_until: Option<Instant>,
+    let_go: bool,
+}
+
+/// Stands between clients and one broker.
+#[derive(Clone)]
+pub struct Proxy {
+    port: u16,
+    plan: Arc<Mutex<Plan>>,
+    target: Arc<Mutex<Option<String>>>,
+}
+
+impl Proxy {
+    /// Listens; to whom it connects is said later, when that one has started.
+    pub fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Self { port, plan: Arc::default(), target: Arc::default() };
+        let own = proxy.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Some(target) = own.target.lock().unwrap().clone() else { continue };
+                let Ok(broker) = TcpStream::connect(target) else { continue };
+                own.connect(client, broker);
+            }
+        });
+        proxy
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn set_target(&self, target: String) {
+        *self.target.lock().unwrap() = Some(target);
+    }
+
+    /// Holds the next EndTxn or its answer for so long.
+    pub fn arm(&self, hold: Hold, time: Duration) {
+        *self.plan.lock().unwrap() = Plan { armed: Some((hold, time)), ..Plan::default() };
+    }
+
+    /// Whether what was held has been let go.
+    pub fn has_let_go(&self) -> bool {
+        self.plan.lock().unwrap().let_go
+    }
+
+    fn connect(&self, client: TcpStream, broker: TcpStream) {
+        let held: Arc<Mutex<BTreeSet<i32>>> = Arc::default();
+        let (from, to) = (client.try_clone().unwrap(), broker.try_clone().unwrap());
+        let (proxy, marks) = (self.clone(), Arc::clone(&held));
+        thread::spawn(move || proxy.requests(from, to, &marks));
+        let proxy = self.clone();
+        thread::spawn(move || proxy.answers(broker, client, &held));
+    }
+
+    fn requests(&self, mut client: TcpStream, mut broker: TcpStream, held: &Mutex<BTreeSet<i32>>) {
+        while let Some(frame) = frame(&mut client) {
+            // Length, then: request, its version, correlation.
+            let request = i16::from_be_bytes([frame[4], frame[5]]);
+            let correlation = i32::from_be_bytes([frame[8], frame[9], frame[10], frame[11]]);
+            let mut wait = None;
+            if request == END_TXN {
+                let mut plan = self.plan.lock().unwrap();
+                if let Some((hold, time)) = plan.armed.take() {
+                    plan.held_until = Some(Instant::now() + time);
+                    match hold {
+                        Hold::Request => wait = plan.held_until,
+                        Hold::Answer => drop(held.lock().unwrap().insert(correlation)),
+                    }
+                }
+            }
+            if let Some(until) = wait {
+                // Delivered even if its sender is gone by then: as bytes that were on their way.
+                self.pass(until);
+            }
+            if broker.write_all(&frame).is_err() {
+                break;
+            }
+        }
+        // The other direction ends by itself once the broker has answered what it got.
+        drop(broker.shutdown(std::net::Shutdown::Write));
+    }
+
+    fn answers(&self, mut broker: TcpStream, mut client: TcpStream, held: &Mutex<BTreeSet<i32>>) {
+        while let Some(frame) = frame(&mut broker) {
+            let correlation = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
+            if held.lock().unwrap().remove(&correlation) {
+                let until = self.plan.lock().unwrap().held_until.unwrap();
+                self.pass(until);
+            }
+            if client.write_all(&frame).is_err() {
+                break;
+            }
+        }
+        drop(client.shutdown(std::net::Shutdown::Both));
+    }
+
+    fn pass(&self, until: Instant) {
+        while Instant::now() < until {
+            thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        }
+        self.plan.lock().unwrap().let_go = true;
+    }
+}
+
+/// One frame with its length before it.
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0u8; 4];
+    stream.read_exact(&mut length).ok()?;
+    let mut frame = length.to_vec();
+    frame.resize(4 + usize::try_from(i32::from_be_bytes(length)).ok()?, 0);
+    stream.read_exact(&mut frame[4..]).ok()?;
+    Some(frame)
+}
