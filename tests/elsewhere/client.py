@@ -77,6 +77,7 @@ def send(arguments, media_pb2):
         for number, name in enumerate(arguments.key):
             reference = media_pb2.MediaReference(tenant=arguments.tenant, media_id=f"{run}-{encoding}-{number}")
             reference.image.bucket, reference.image.object.key = arguments.bucket, name
+            reference.faces = media_pb2.Faces.Value(f"FACES_{arguments.faces.upper()}")
             reference.lane = media_pb2.Lane.Value(f"LANE_{arguments.lane.upper()}")
             reference.labels["producer"] = "python"
             if encoding == "protobuf":
@@ -145,6 +146,7 @@ def parse():
     parser.add_argument("--key", required=True, action="append", help="a picture; may be repeated")
     parser.add_argument("--tenant", default="default")
     parser.add_argument("--lane", default="standard", choices=["live", "standard", "bulk"])
+    parser.add_argument("--faces", default="detect", choices=["detect", "cropped"], help="what the pictures show")
     parser.add_argument("--encoding", nargs="+", default=["protobuf", "json"], choices=["protobuf", "json"])
     parser.add_argument("--id", help="what the media ids begin with; random")
     parser.add_argument("--topic", help="the media topic, where it is not the lane's usual one")
