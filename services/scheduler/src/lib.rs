@@ -23,4 +23,4 @@ mod topics;
 
 pub use config::{Config, DEFAULTS, RawConfig, Settings};
 pub use door::{Scheduler, run};
-pub use topics::{TopicSettings, require};
+pub use topics::{TopicSettings, create, require};

@@ -48,6 +48,27 @@ impl TopicSettings {
     }
 }
 
+/// Creates the topics that are missing and checks the others; a line for each says which.
+///
+/// # Errors
+/// As [`require`]; whatever keeps the log from creating them.
+pub async fn create(log: &dyn Log, wanted: &[TopicSpec]) -> Result<String, Exit> {
+    let there = log.topics().await?;
+    let is_there = |want: &TopicSpec| there.iter().any(|topic| topic.name == want.name);
+    let missing: Vec<TopicSpec> = wanted.iter().filter(|want| !is_there(want)).cloned().collect();
+    if !missing.is_empty() {
+        log.create_topics(&missing).await?;
+    }
+    require(log, wanted).await?;
+    let line = |want: &TopicSpec| {
+        let found = there.iter().find(|topic| topic.name == want.name);
+        let what = if found.is_some() { "found  " } else { "created" };
+        let TopicSpec { name, partitions, policy } = found.unwrap_or(want);
+        format!("{what}  {name}: {partitions} partitions, {policy}\n")
+    };
+    Ok(wanted.iter().map(line).collect())
+}
+
 /// Refuses a log whose topics are missing, have another number of partitions than wanted, or would forget what is
 /// not judged yet: with what to change.
 ///
