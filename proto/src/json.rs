@@ -40,6 +40,14 @@ impl Default for JsonReader {
     }
 }
 
+/// A message that was read from elsewhere and that the JSON mapping cannot say, such as a time in the year 10,000.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a {message} has no JSON form: {why}")]
+pub struct NoJsonForm {
+    message: &'static str,
+    why: String,
+}
+
 /// Writes answers as JSON.
 #[derive(Debug, Clone)]
 pub struct JsonWriter {
@@ -55,30 +63,31 @@ impl JsonWriter {
     }
 
     /// A verdict.
-    pub fn verdict(&self, verdict: &v1::Verdict) -> serde_json::Value {
+    pub fn verdict(&self, verdict: &v1::Verdict) -> Result<serde_json::Value, NoJsonForm> {
         self.write("touchstone.v1.Verdict", verdict)
     }
 
     /// A place in the log.
-    pub fn position(&self, position: &v1::InputPosition) -> serde_json::Value {
+    pub fn position(&self, position: &v1::InputPosition) -> Result<serde_json::Value, NoJsonForm> {
         self.write("touchstone.v1.InputPosition", position)
     }
 
     /// One broken promise.
-    pub fn violation(&self, violation: &v1::AuditViolation) -> serde_json::Value {
+    pub fn violation(&self, violation: &v1::AuditViolation) -> Result<serde_json::Value, NoJsonForm> {
         self.write("touchstone.v1.AuditViolation", violation)
     }
 
     /// What the auditor compared.
-    pub fn report(&self, report: &v1::AuditReport) -> serde_json::Value {
+    pub fn report(&self, report: &v1::AuditReport) -> Result<serde_json::Value, NoJsonForm> {
         self.write("touchstone.v1.AuditReport", report)
     }
 
-    fn write(&self, name: &str, message: &impl Message) -> serde_json::Value {
+    fn write(&self, name: &'static str, message: &impl Message) -> Result<serde_json::Value, NoJsonForm> {
         let descriptor = self.pool.get_message_by_name(name).expect("the .proto files define it");
+        let no_form = |why: String| NoJsonForm { message: name, why };
         let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
-            .expect("written and read by the same descriptor");
-        serde_json::to_value(dynamic).expect("every message has a JSON form")
+            .map_err(|error| no_form(error.to_string()))?;
+        serde_json::to_value(dynamic).map_err(|error| no_form(error.to_string()))
     }
 }
 
@@ -120,6 +129,14 @@ mod tests {
         };
         let expected = serde_json::json!({"mediaId": "m-1", "outcome": "OUTCOME_INCONCLUSIVE",
             "probability": 0.5, "createdAt": "2026-11-24T02:00:00Z"});
-        assert_eq!(JsonWriter::new().verdict(&verdict), expected);
+        assert_eq!(JsonWriter::new().verdict(&verdict), Ok(expected));
+    }
+
+    #[test]
+    fn what_has_no_json_form_is_an_error_that_says_why() {
+        let late = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+        let verdict = v1::Verdict { due_at: Some(late), ..Default::default() };
+        let error = JsonWriter::new().verdict(&verdict).unwrap_err().to_string();
+        assert_eq!(error, "a touchstone.v1.Verdict has no JSON form: timestamp out of range");
     }
 }

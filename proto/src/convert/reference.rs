@@ -25,7 +25,7 @@ impl TryFrom<v1::MediaReference> for MediaReference {
         let time = |field, at: Option<prost_types::Timestamp>| match at {
             Some(at) => system_time(&at)
                 .map(Some)
-                .ok_or_else(|| InvalidReference::new(field, "is not a time that exists")),
+                .ok_or_else(|| InvalidReference::new(field, "must be in the years 1 to 9999")),
             None => Ok(None),
         };
         Ok(Self {
@@ -185,6 +185,19 @@ mod tests {
         assert_eq!(field(v1::MediaReference { tenant: "A".to_owned(), ..image("a") }), "tenant");
         assert_eq!(field(v1::MediaReference { source: None, ..image("a") }), "source");
         assert_eq!(field(v1::MediaReference { media_id: String::new(), ..image("a") }), "media_id");
+    }
+
+    #[test]
+    fn a_time_without_a_json_form_is_refused_at_the_door() {
+        let error = |wire: v1::MediaReference| MediaReference::try_from(wire).expect_err("invalid");
+        let year_10_000 = Some(prost_types::Timestamp { seconds: 253_402_300_800, nanos: 0 });
+        let year_0 = Some(prost_types::Timestamp { seconds: -62_135_596_801, nanos: 0 });
+        for at in [year_10_000, year_0] {
+            let refused = error(v1::MediaReference { due_at: at, ..image("a") });
+            assert_eq!(refused.field, "due_at");
+            assert!(refused.why.contains("year"), "{refused}");
+            assert_eq!(error(v1::MediaReference { submitted_at: at, ..image("a") }).field, "submitted_at");
+        }
     }
 
     proptest! {

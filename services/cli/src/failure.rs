@@ -89,6 +89,12 @@ impl From<ops::config::ConfigError> for Failure {
     }
 }
 
+impl From<proto::json::NoJsonForm> for Failure {
+    fn from(error: proto::json::NoJsonForm) -> Self {
+        Self::new(Status::Protocol, error).next("leave --output json out: the table shows what can be shown")
+    }
+}
+
 impl From<tonic::Status> for Failure {
     fn from(answer: tonic::Status) -> Self {
         let (status, next) = match answer.code() {

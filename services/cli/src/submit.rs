@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::failure::{Failure, Status};
 use crate::settings::Settings;
 use crate::terminal::{Terminal, harmless};
-use crate::verdict_view;
+use crate::{time, verdict_view};
 
 use plan::Planned;
 use upload::Uploader;
@@ -30,6 +30,9 @@ pub(crate) async fn submit(
     mut settings: Settings,
     terminal: &mut Terminal,
 ) -> Result<Status, Failure> {
+    if let Some(due) = what.due {
+        time::ahead(SystemTime::now(), due)?;
+    }
     let planned = plan::plan(&what.what, what.as_frames)?;
     if planned.len() > 1 && (what.id.is_some() || what.request_id.is_some()) {
         let cause = format!("--id and --request-id name one media, and {} are given", planned.len());
@@ -91,7 +94,7 @@ impl Submission<'_> {
             let mut media = Vec::with_capacity(placed.len());
             for placed in placed {
                 match placed {
-                    Ok(placed) => media.push(self.reference(placed.media_id, placed.source)),
+                    Ok(placed) => media.push(self.reference(placed.media_id, placed.source)?),
                     // What cannot be uploaded is one media's misfortune, unless the store is at fault.
                     Err(failure) if failure.status == Status::NoInput => self.refuse(&failure, terminal),
                     Err(failure) => return Err(failure),
@@ -104,8 +107,13 @@ impl Submission<'_> {
         Ok(accepted)
     }
 
-    fn reference(&self, media_id: String, source: v1::media_reference::Source) -> v1::MediaReference {
+    fn reference(
+        &self,
+        media_id: String,
+        source: v1::media_reference::Source,
+    ) -> Result<v1::MediaReference, Failure> {
         let what = self.what;
+        let due_at = what.due.map(|due| time::ahead(SystemTime::now(), due)).transpose()?;
         let faces = match what.faces {
             Faces::Detect => v1::Faces::Detect,
             Faces::Cropped => v1::Faces::Cropped,
@@ -115,18 +123,18 @@ impl Submission<'_> {
             Lane::Standard => v1::Lane::Standard,
             Lane::Bulk => v1::Lane::Bulk,
         };
-        v1::MediaReference {
+        Ok(v1::MediaReference {
             tenant: self.tenant.clone(),
             media_id: what.id.clone().unwrap_or(media_id),
             source: Some(source),
             faces: faces.into(),
             lane: lane.into(),
-            due_at: what.due.map(|due| convert::timestamp(SystemTime::now() + due.get())),
+            due_at: due_at.map(convert::timestamp),
             labels: what.label.iter().cloned().collect(),
             request_id: what.request_id.clone().unwrap_or_default(),
             submitted_at: None,
             generation: what.generation,
-        }
+        })
     }
 
     async fn send(
@@ -172,7 +180,7 @@ fn show_accepted(accepted: &[Accepted], terminal: &mut Terminal) -> Result<usize
     let mut table = terminal.table(&["MEDIA", "POSITION"]);
     for Accepted { media_id, position } in accepted {
         if terminal.is_json() {
-            let position = terminal.json().position(position);
+            let position = terminal.json().position(position)?;
             terminal.say(serde_json::json!({ "mediaId": media_id, "position": position }))?;
         } else {
             let place = format!("{}/{}@{}", position.topic, position.partition, position.offset);

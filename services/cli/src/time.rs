@@ -18,6 +18,15 @@ pub(crate) fn moment(text: &str, now: SystemTime) -> Result<SystemTime, Failure>
     })
 }
 
+/// The moment that is so far ahead of `now`; an error where the calendar ends before.
+pub(crate) fn ahead(now: SystemTime, far: HumanDuration) -> Result<SystemTime, Failure> {
+    let at = now.checked_add(far.get()).filter(|&at| Timestamp::try_from(at).is_ok());
+    at.ok_or_else(|| {
+        Failure::new(Status::Usage, format_args!("{far} from now is after the year 9999"))
+            .next("write how long from now as 90s, 10m or 2h")
+    })
+}
+
 /// A moment on the wire as RFC 3339 to the second; `-` where there is none.
 pub(crate) fn shown(at: Option<SystemTime>) -> String {
     let at = at.and_then(|at| Timestamp::try_from(at).ok());
@@ -48,6 +57,17 @@ mod tests {
         assert_eq!(fixed, SystemTime::UNIX_EPOCH);
         assert_eq!(moment("yesterday", now).unwrap_err().status, Status::Usage);
         assert_eq!(shown(Some(fixed)), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn nothing_lies_ahead_of_the_year_9999() {
+        let now = SystemTime::UNIX_EPOCH;
+        let ahead = |text: &str| ahead(now, text.parse().unwrap());
+        assert_eq!(ahead("2h").unwrap(), now + Duration::from_secs(7_200));
+        for far in ["3000000d", "200000000d"] {
+            let refused = ahead(far).unwrap_err();
+            assert_eq!(refused.status, Status::Usage, "{far}: {refused}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) async fn get(what: Get, settings: Settings, terminal: &mut Terminal) 
         let request = client.call(v1::GetVerdictRequest { by: Some(by) });
         match client.verdicts.get_verdict(request).await {
             Ok(answer) if terminal.is_json() => {
-                let json = terminal.json().verdict(answer.get_ref());
+                let json = terminal.json().verdict(answer.get_ref())?;
                 terminal.say(json)?;
             }
             Ok(answer) => {

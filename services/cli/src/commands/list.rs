@@ -29,7 +29,7 @@ pub(crate) async fn list(what: List, settings: Settings, terminal: &mut Terminal
         left = left.saturating_sub(page.verdicts.len());
         for verdict in &page.verdicts {
             if terminal.is_json() {
-                let json = terminal.json().verdict(verdict);
+                let json = terminal.json().verdict(verdict)?;
                 terminal.say(json)?;
             } else {
                 table.add_row(verdict_view::row(verdict, terminal));

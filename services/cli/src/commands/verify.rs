@@ -42,7 +42,7 @@ pub(crate) async fn verify(
 
 fn show(violation: &v1::AuditViolation, terminal: &mut Terminal) -> Result<(), Failure> {
     if terminal.is_json() {
-        let json = terminal.json().violation(violation);
+        let json = terminal.json().violation(violation)?;
         return terminal.say(serde_json::json!({ "violation": json }));
     }
     let kind = violation.kind().as_str_name();
@@ -63,7 +63,7 @@ fn show(violation: &v1::AuditViolation, terminal: &mut Terminal) -> Result<(), F
 
 fn summarise(report: &v1::AuditReport, terminal: &mut Terminal) -> Result<(), Failure> {
     if terminal.is_json() {
-        let json = terminal.json().report(report);
+        let json = terminal.json().report(report)?;
         return terminal.say(serde_json::json!({ "report": json }));
     }
     let mut table = terminal.table(&[]);

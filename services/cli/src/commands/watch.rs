@@ -99,7 +99,7 @@ impl Watcher {
             Some(Event::Verdict(verdict)) => {
                 self.left -= 1;
                 if terminal.is_json() {
-                    let json = terminal.json().verdict(&verdict);
+                    let json = terminal.json().verdict(&verdict)?;
                     terminal.say(json)?;
                 } else {
                     terminal.say(verdict_view::line(&verdict))?;

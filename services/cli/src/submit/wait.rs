@@ -185,7 +185,7 @@ impl Found {
         let Some(slot @ None) = self.verdicts.get_mut(place) else { return Ok(()) };
         self.bar.inc(1);
         if terminal.is_json() {
-            let json = terminal.json().verdict(&verdict);
+            let json = terminal.json().verdict(&verdict)?;
             self.bar.suspend(|| terminal.say(json))?;
         }
         *slot = Some(verdict);
