@@ -227,10 +227,10 @@ fn probe<'w>(wanted: &'w Wanted, range: &'w Range, choices: &'w [Driver]) -> Sql
     let mut sql = Sql::new(wanted, range);
     for (index, choice) in choices.iter().enumerate() {
         let begin = if index == 0 { "SELECT " } else { ", " };
-        sql.text.push_str(&format!("{begin}(SELECT count(*) FROM ("));
+        sql.text.push_str(&format!("{begin}(SELECT count(*) FROM (SELECT FROM ("));
         let end = format!("LIMIT {PROBE_MAX}");
         sql.push_branches(choice, &end);
-        sql.text.push_str(&format!(" {end}) AS counted)"));
+        sql.text.push_str(&format!(") AS branches {end}) AS counted)"));
     }
     sql
 }

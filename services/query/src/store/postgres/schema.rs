@@ -102,7 +102,12 @@ pub(super) async fn migrate(
     let pool = Pool::new(config, session(MIGRATION_PATIENCE), (1, 0), tasks);
     let mut connection = pool.connect().await.map_err(|failure| failure.at_start(place))?;
     connection.set_patience(MIGRATION_PATIENCE);
-    try_migrate(&mut connection, topic).await.map_err(|failure| failure.at_start(place))
+    let migrated = try_migrate(&mut connection, topic).await;
+    if let Err(Failure::Refused { .. }) = &migrated {
+        // Others that look at it shall not wait for this one to be gone.
+        connection.roll_back().await.map_err(|failure| failure.at(place))?;
+    }
+    migrated.map_err(|failure| failure.at_start(place))
 }
 
 async fn try_migrate(connection: &mut Connection, topic: &str) -> Result<(), Failure> {

@@ -76,7 +76,7 @@ async fn replicas_may_open_it_at_once_and_it_keeps_everything() {
     assert_eq!(meta, "schema|1\ntopic|verdicts");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_not_ours_is_refused_with_what_to_do() {
     let (config, database) = empty();
     drop(open(&config).await.unwrap());
@@ -143,8 +143,7 @@ async fn lost_connections_are_made_anew() {
 async fn nothing_is_waited_for_without_end() {
     let server = Server::start().unwrap();
     let mut config = config(&server.url("postgres"));
-    (config.connect_timeout, config.statement_timeout) =
-        (Duration::from_secs(20), Duration::from_millis(100));
+    config.statement_timeout = Duration::from_secs(1);
     let postgres = Postgres::open(&config, TOPIC, &tasks()).await.unwrap();
     let mut lease = postgres.readers.lease().await.unwrap();
     let slow = lease.connection().query("SELECT pg_sleep(600)", &[]).await.map(drop);
@@ -189,7 +188,7 @@ async fn a_secured_server_is_known_by_its_certificate_and_asks_for_the_password(
     let unknown = unavailable(
         open(&PostgresConfig { address: Address::parse(&roots(&stranger)).unwrap(), ..config.clone() }).await,
     );
-    assert!(unknown.contains("UnknownIssuer"), "{unknown}");
+    assert!(unknown.contains("invalid peer certificate"), "{unknown}");
     let elsewhere = Address::parse(&url.replace("localhost", "127.0.0.1")).unwrap();
     let misnamed = unavailable(open(&PostgresConfig { address: elsewhere, ..config }).await);
     assert!(misnamed.contains("not valid for name"), "{misnamed}");
