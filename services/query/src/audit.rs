@@ -2,15 +2,24 @@
 //!
 //! Why it raises no false alarm: an input's offset commits in the transaction that writes its outcome. So committed
 //! offsets are read first and the outcomes' ends afterwards: every input below the former has its outcome below the
-//! latter. Then committed offsets are read once more: every outcome below the ends has its input below those. The
-//! store's offsets are read before all of that, and rows at or beyond them are not judged. What retention removes
-//! meanwhile is checked again before anything is called missing.
+//! latter, on a log that decides a transaction in one stroke. Kafka decides it one partition after the other, and its
+//! readers end at the last stable offset, which the open transaction of a killed worker holds back together with
+//! everybody's outcomes behind it. So before an outcome is called missing, it is looked for beyond the ends, for as
+//! long as [`PATIENCE`]. Then committed offsets are read once more: every outcome below the ends has its input below
+//! those, for the log tells no offset that a transaction is about to move. The store's offsets are read before all of
+//! that, and rows at or beyond them are not judged. What retention removes meanwhile is checked again before anything
+//! is called missing.
+//!
+//! Offsets have gaps: transaction markers and aborted records occupy some. No outcome is asked for those, and one that
+//! names them has no input.
 //!
 //! Memory: one bit for each input offset, a batch of records, and the first [`LISTED_MAX`] violations.
 
 mod inputs;
+mod late;
 mod ledger;
 mod outcomes;
+mod retention;
 mod rows;
 mod sink;
 mod snapshot;
@@ -18,13 +27,17 @@ mod snapshot;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forensics::VerdictId;
 use proto::topics::Topics;
+use stream::local::{Clock, system_clock};
 use stream::{Log, Position, StreamError};
 use tokio::sync::mpsc;
 
 use crate::store::{Store, StoreError};
+use inputs::Inputs;
+use late::Late;
 use ledger::Ledger;
 use outcomes::Outcomes;
 use sink::Sink;
@@ -32,6 +45,14 @@ use snapshot::Snapshot;
 
 /// Violations that are listed with their positions; the rest are counted.
 pub(crate) const LISTED_MAX: usize = 1_000;
+
+/// How long a transaction may be in doubt: the workers' transaction timeout (5 s) and the broker's sweep for those that
+/// are over (`transaction.abort.timed.out.transaction.cleanup.interval.ms`, 10 s), with a third on top. Only an audit
+/// that misses something waits for it, and once.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often the log is asked again meanwhile. Chosen.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What is audited.
 #[derive(Clone)]
@@ -41,6 +62,10 @@ pub(crate) struct Audit {
     pub(crate) store: Option<Store>,
     pub(crate) topics: Topics,
     pub(crate) worker_group: Arc<str>,
+    /// How long what is missing is looked for.
+    pub(crate) patience: Duration,
+    /// Tells what retention may have removed.
+    pub(crate) clock: Clock,
 }
 
 /// What an audit says while it runs.
@@ -116,9 +141,18 @@ pub(crate) enum AuditError {
 }
 
 impl Audit {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        store: Option<Store>,
+        topics: Topics,
+        worker_group: Arc<str>,
+    ) -> Self {
+        Self { log, store, topics, worker_group, patience: PATIENCE, clock: system_clock() }
+    }
+
     /// Reads everything once (outcomes twice, if positions of violations have to be found) and reports.
     pub(crate) async fn run(&self, events: mpsc::Sender<Event>) -> Result<Report, AuditError> {
-        let snapshot = Snapshot::take(self).await?;
+        let mut snapshot = Snapshot::take(self).await?;
         let mut ledger = Ledger::new(&snapshot);
         let mut sink = Sink::new(events, snapshot.records());
 
@@ -127,11 +161,17 @@ impl Audit {
             outcomes.read(self, part, &mut ledger, &mut sink).await?;
         }
         rows::beyond_the_topic(self, &snapshot, &mut sink).await?;
-        let retained_since_ms = outcomes::retained_since_ms(self, &snapshot).await?;
-        for input in &snapshot.inputs {
-            inputs::read(self, input, &mut ledger, retained_since_ms, &mut sink).await?;
+        let mut inputs = Inputs {
+            audit: self,
+            removed_before_ms: retention::removed_before_ms(self, &snapshot).await?,
+            late: Late::new(self, &mut snapshot.outcomes),
+            ledger: &mut ledger,
+            outcomes: &mut outcomes,
+            sink: &mut sink,
+        };
+        for part in &snapshot.inputs {
+            inputs.read(part).await?;
         }
-        outcomes.add_unmatched(self, &snapshot, &ledger).await?;
         outcomes.name(self, &snapshot, &mut sink).await?;
         Ok(sink.report)
     }

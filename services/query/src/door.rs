@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ops::{Exit, ExitReason, Ops};
-use proto::server::{MESSAGE_BYTES_MAX, Services, serve};
+use ops::{Exit, ExitReason, Gate, Ops, Shutdown};
+use proto::server::{MESSAGE_BYTES_MAX, ServiceHealth, Services, serve};
 use proto::v1::audit_service_server::AuditServiceServer;
 use proto::v1::verdict_service_server::VerdictServiceServer;
 use stream::Log;
@@ -22,6 +22,7 @@ pub struct Query {
     answers: Answers,
     audits: Audits,
     projected: watch::Receiver<Projected>,
+    gate: Gate,
 }
 
 impl Query {
@@ -37,22 +38,24 @@ impl Query {
             error => ExitReason::Unavailable.because(error),
         })?;
         let (sender, projected) = watch::channel(Projected::new());
+        let gate = ops.readiness.gate("projector");
         let projector = Projector {
             log: Arc::clone(&log),
             store: store.clone(),
             topic: Arc::clone(&topic),
             pauses: config.pauses,
-            gate: ops.readiness.gate("projector"),
+            gate: gate.clone(),
             metrics: metrics.clone(),
             projected: sender,
         };
         ops.tasks.spawn("projector", projector.run(ops.shutdown.clone()));
-        let audit = Audit {
-            log: Arc::clone(&log),
-            store: Some(store.clone()),
-            topics: config.topics.clone(),
-            worker_group: Arc::clone(&config.worker_group),
-        };
+        let topics = config.topics.clone();
+        let audit = Audit::new(
+            Arc::clone(&log),
+            Some(store.clone()),
+            topics,
+            Arc::clone(&config.worker_group),
+        );
         let audits = Audits {
             audit,
             room: Arc::new(Semaphore::new(config.audits_max)),
@@ -71,20 +74,37 @@ impl Query {
             tasks: ops.tasks.clone(),
             shutdown: ops.shutdown.clone(),
         };
-        Ok(Self { answers, audits, projected })
+        Ok(Self { answers, audits, projected, gate })
     }
 
-    /// Adds VerdictService and AuditService to a server.
+    /// Adds VerdictService and AuditService to a server; they are SERVING while the store follows the topic.
     pub fn add_to(&self, services: &mut Services) {
         let verdicts = VerdictServiceServer::new(self.answers.clone());
-        services.add(verdicts.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        let verdicts = services.add(verdicts.max_decoding_message_size(MESSAGE_BYTES_MAX));
         let audits = AuditServiceServer::new(self.audits.clone());
-        services.add(audits.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        let audits = services.add(audits.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        let follow = follow_health(self.gate.clone(), [verdicts, audits], self.answers.shutdown.clone());
+        self.answers.tasks.spawn("query-health", follow);
     }
 
     /// How far the store follows the verdict topic, and whenever that changes.
     pub fn projected(&self) -> watch::Receiver<Projected> {
         self.projected.clone()
+    }
+}
+
+async fn follow_health(gate: Gate, services: [ServiceHealth; 2], shutdown: Shutdown) {
+    // The server says SERVING when it starts: the first word is ours.
+    let mut serving = gate.is_ready();
+    loop {
+        for service in &services {
+            service.set(serving).await;
+        }
+        serving = tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            now = gate.changed(serving) => now,
+        };
     }
 }
 

@@ -1,51 +1,89 @@
 //! Reading the inputs: each committed one must have had its outcome.
 
-use stream::ReadEnd;
+use std::ops::Range;
 
+use stream::{ReadEnd, Record};
+
+use super::late::Late;
 use super::ledger::Ledger;
+use super::outcomes::Outcomes;
 use super::sink::Sink;
-use super::snapshot::InputPart;
+use super::snapshot::{InputPart, low_now};
 use super::{Audit, AuditError, Kind, Violation};
 
-pub(super) async fn read(
-    audit: &Audit,
-    part: &InputPart,
-    ledger: &mut Ledger,
-    retained_since_ms: Option<i64>,
-    sink: &mut Sink,
-) -> Result<(), AuditError> {
-    let phase = format!("inputs of {}", part.partition);
-    let from = vec![(part.partition.clone(), part.low)];
-    let mut reader = audit.log.read(from, ReadEnd::Watermark).await?;
-    let mut done = part.low;
-    while let Some(batch) = reader.next().await? {
-        for record in &batch.records {
-            let offset = record.position.offset;
-            sink.report.inputs += 1;
-            let has_outcome = ledger.take(&part.partition, offset);
-            if offset >= part.committed {
-                continue;
+/// What the inputs are held against.
+pub(super) struct Inputs<'a> {
+    pub(super) audit: &'a Audit,
+    /// An input that is not younger may have had an outcome that retention has removed.
+    pub(super) removed_before_ms: Option<i64>,
+    pub(super) late: Late<'a>,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) outcomes: &'a mut Outcomes,
+    pub(super) sink: &'a mut Sink,
+}
+
+impl Inputs<'_> {
+    /// Reads one partition.
+    pub(super) async fn read(&mut self, part: &InputPart) -> Result<(), AuditError> {
+        let phase = format!("inputs of {}", part.partition);
+        let from = vec![(part.partition.clone(), part.low)];
+        let mut reader = self.audit.log.read(from, ReadEnd::Watermark).await?;
+        let (mut next, mut done) = (part.low, part.low);
+        while let Some(batch) = reader.next().await? {
+            for record in &batch.records {
+                self.gap(part, next..record.position.offset).await?;
+                next = record.position.offset + 1;
+                self.input(part, record).await?;
             }
-            sink.report.inputs_committed += 1;
-            if has_outcome {
-                continue;
-            }
-            if retained_since_ms.is_some_and(|since| record.timestamp_ms <= since) {
-                sink.report.inputs_beyond_retention += 1;
-                continue;
-            }
-            let violation = Violation {
-                kind: Kind::MissingOutcome,
-                input: Some(record.position.clone()),
-                outcome: None,
-                verdict_id: None,
-                detail: format!("committed up to {}, and no outcome names it", part.committed),
-            };
-            sink.violation(violation).await?;
+            let reached = batch.next_offset.min(part.end().max(done));
+            self.sink.progress(&phase, reached - done).await?;
+            done = reached;
         }
-        let next = batch.next_offset.min(part.committed_later.max(done));
-        sink.progress(&phase, next - done).await?;
-        done = next;
+        self.gap(part, next..part.end()).await
     }
-    Ok(())
+
+    async fn input(&mut self, part: &InputPart, record: &Record) -> Result<(), AuditError> {
+        self.sink.report.inputs += 1;
+        let offset = record.position.offset;
+        if offset >= part.due() {
+            return Ok(());
+        }
+        self.sink.report.inputs_committed += 1;
+        if self.ledger.has(&part.partition, offset) {
+            return Ok(());
+        }
+        if self.removed_before_ms.is_some_and(|removed| record.timestamp_ms <= removed) {
+            self.sink.report.inputs_beyond_retention += 1;
+            return Ok(());
+        }
+        let Self { late, ledger, outcomes, sink, .. } = self;
+        if late.turns_up(&record.position, ledger, outcomes, sink).await? {
+            return Ok(());
+        }
+        let violation = Violation {
+            kind: Kind::MissingOutcome,
+            input: Some(record.position.clone()),
+            outcome: None,
+            verdict_id: None,
+            detail: format!("committed up to {}, and no outcome names it", part.due()),
+        };
+        self.sink.violation(violation).await
+    }
+
+    /// Offsets without a record that can be seen: none of them may have an outcome.
+    async fn gap(&mut self, part: &InputPart, offsets: Range<i64>) -> Result<(), AuditError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut strays = self.ledger.noted(&part.partition, offsets).peekable();
+        if strays.peek().is_none() {
+            return Ok(());
+        }
+        // Inputs that retention removed meanwhile could not be read.
+        let low = low_now(self.audit, &part.partition).await?;
+        for offset in strays.filter(|offset| *offset >= low) {
+            self.outcomes.suspect(part.partition.at(offset), Kind::OutcomeWithoutInput);
+        }
+        Ok(())
+    }
 }

@@ -1,6 +1,7 @@
 //! One bit for each input offset: whether an outcome of it was seen.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use forensics::InputPosition;
 use stream::TopicPartition;
@@ -33,7 +34,7 @@ struct Bits {
 
 impl Ledger {
     pub(super) fn new(snapshot: &Snapshot) -> Self {
-        let bits = |part: &super::snapshot::InputPart| Bits::new(part.low, part.committed_later);
+        let bits = |part: &super::snapshot::InputPart| Bits::new(part.low, part.end());
         let partitions = snapshot.inputs.iter().map(|part| (part.partition.clone(), bits(part)));
         Self { partitions: partitions.collect() }
     }
@@ -54,14 +55,14 @@ impl Ledger {
         }
     }
 
-    /// Takes the outcome of an input record out; whether there was one.
-    pub(super) fn take(&mut self, partition: &TopicPartition, offset: i64) -> bool {
-        self.partitions.get_mut(partition).is_some_and(|bits| bits.clear(offset))
+    /// Whether an outcome of this input was noted.
+    pub(super) fn has(&self, partition: &TopicPartition, offset: i64) -> bool {
+        self.partitions.get(partition).is_some_and(|bits| bits.has(offset))
     }
 
-    /// Offsets whose outcome no input record took.
-    pub(super) fn left(&self, partition: &TopicPartition) -> impl Iterator<Item = i64> {
-        self.partitions.get(partition).into_iter().flat_map(Bits::ones)
+    /// Those of these offsets of which an outcome was noted.
+    pub(super) fn noted(&self, partition: &TopicPartition, offsets: Range<i64>) -> impl Iterator<Item = i64> {
+        self.partitions.get(partition).into_iter().flat_map(move |bits| bits.ones(offsets.clone()))
     }
 }
 
@@ -87,18 +88,23 @@ impl Bits {
         before
     }
 
-    /// Whether it was set before.
-    fn clear(&mut self, offset: i64) -> bool {
-        let Some((word, bit)) = self.place(offset) else { return false };
-        let before = self.words[word] & bit != 0;
-        self.words[word] &= !bit;
-        before
+    fn has(&self, offset: i64) -> bool {
+        self.place(offset).is_some_and(|(word, bit)| self.words[word] & bit != 0)
     }
 
-    fn ones(&self) -> impl Iterator<Item = i64> {
-        self.words.iter().zip((0_i64..).map(|n| self.base + 64 * n)).flat_map(|(&word, first)| {
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
-        })
+    /// Word by word: a gap of aborted records may be long.
+    fn ones(&self, offsets: Range<i64>) -> impl Iterator<Item = i64> {
+        let range = offsets.start.max(self.base)..offsets.end.min(self.end);
+        let word = |offset: i64| usize::try_from((offset - self.base) / 64).unwrap_or(0);
+        let words = if range.is_empty() { 0..0 } else { word(range.start)..word(range.end - 1) + 1 };
+        let first = self.base + 64 * i64::try_from(words.start).unwrap_or(0);
+        let words = self.words[words].iter().zip((0_i64..).map(move |n| first + 64 * n));
+        words
+            .filter(|(word, _)| **word != 0)
+            .flat_map(|(&word, first)| {
+                (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
+            })
+            .filter(move |offset| range.contains(offset))
     }
 }
 
@@ -112,20 +118,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bits_are_a_set(base in 0_i64..1_000, steps in proptest::collection::vec((any::<bool>(), 0_i64..300), 0..200)) {
+        fn bits_are_a_set(
+            base in 0_i64..1_000,
+            offsets in proptest::collection::vec(0_i64..300, 0..200),
+            from in 0_i64..300,
+            length in 0_i64..300,
+        ) {
             let (mut bits, mut set) = (Bits::new(base, base + 257), BTreeSet::new());
-            for (add, offset) in steps {
+            for offset in offsets {
                 let (offset, inside) = (base - 20 + offset, (20..277).contains(&offset));
-                let before = set.contains(&offset);
-                if add {
-                    prop_assert_eq!(bits.set(offset), before);
-                    if inside { set.insert(offset); }
-                } else {
-                    prop_assert_eq!(bits.clear(offset), before);
-                    set.remove(&offset);
-                }
+                prop_assert_eq!(bits.set(offset), set.contains(&offset));
+                if inside { set.insert(offset); }
             }
-            prop_assert_eq!(bits.ones().collect::<BTreeSet<_>>(), set);
+            for offset in base - 20..base + 280 {
+                prop_assert_eq!(bits.has(offset), set.contains(&offset));
+            }
+            let range = base - 20 + from..base - 20 + from + length;
+            let expected: Vec<i64> = set.range(range.clone()).copied().collect();
+            prop_assert_eq!(bits.ones(range).collect::<Vec<_>>(), expected);
         }
     }
 }

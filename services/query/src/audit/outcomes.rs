@@ -2,27 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use forensics::InputPosition;
+use forensics::{InputPosition, VerdictId};
 use proto::topics::{Origin, origin};
 use stream::{Position, ReadEnd, Reader, Record, StreamError};
 
 use super::ledger::{Entry, Ledger};
 use super::rows::RowWalk;
 use super::sink::Sink;
-use super::snapshot::{OutcomeKind, OutcomePart, Snapshot, low_now};
+use super::snapshot::{InputPart, OutcomeKind, OutcomePart, Snapshot};
 use super::{Audit, AuditError, Kind, LISTED_MAX, Violation};
 use crate::store::{Row, Seat};
 
 /// What the first pass suspects; a second pass finds all outcomes concerned, if there are any.
 #[derive(Default)]
 pub(super) struct Outcomes {
-    suspects: BTreeMap<InputPosition, Suspect>,
+    suspects: BTreeMap<Position, Suspect>,
     unlisted: u64,
 }
 
 struct Suspect {
     kind: Kind,
-    outcomes: Vec<Position>,
+    /// Where its outcomes lie, and the ids of those that are verdicts.
+    outcomes: Vec<(Position, Option<VerdictId>)>,
 }
 
 impl Outcomes {
@@ -35,7 +36,7 @@ impl Outcomes {
     ) -> Result<(), AuditError> {
         let phase = format!("outcomes of {}", part.partition);
         let mut rows = RowWalk::new(audit, part);
-        let mut reader = reader(audit, part).await?;
+        let mut reader = reader(audit, part, part.low).await?;
         let mut done = part.low;
         while let Some(batch) = reader.next().await? {
             let below = batch.next_offset.min(part.high);
@@ -74,11 +75,7 @@ impl Outcomes {
         if kind == OutcomeKind::DeadLetter && origin == Origin::Absent {
             return Ok(false);
         }
-        sink.report.outcomes += 1;
-        match kind {
-            OutcomeKind::Verdict => sink.report.verdicts += 1,
-            OutcomeKind::DeadLetter => sink.report.dead_letters += 1,
-        }
+        count(kind, sink);
         let Origin::Input(input) = origin else {
             let detail = "its headers do not name the input record".to_owned();
             sink.violation(unreadable(record, detail)).await?;
@@ -86,40 +83,31 @@ impl Outcomes {
         };
         match ledger.note(&input) {
             Entry::First | Entry::BeyondRetention => {}
-            Entry::Again => self.suspect(input, Kind::DoubleOutcome),
-            Entry::NotCommitted => self.suspect(input, Kind::OutcomeWithoutInput),
+            Entry::Again => self.suspect(position(input), Kind::DoubleOutcome),
+            Entry::NotCommitted => self.suspect(position(input), Kind::OutcomeWithoutInput),
         }
         Ok(kind == OutcomeKind::Verdict)
     }
 
-    fn suspect(&mut self, input: InputPosition, kind: Kind) {
+    /// One record beyond the ends. Of those only what belongs to an input below the ends is judged.
+    pub(super) fn late(&mut self, kind: OutcomeKind, record: &Record, ledger: &mut Ledger, sink: &mut Sink) {
+        let Origin::Input(input) = origin(&record.headers) else { return };
+        match ledger.note(&input) {
+            Entry::First => {}
+            Entry::Again => self.suspect(position(input), Kind::DoubleOutcome),
+            Entry::BeyondRetention | Entry::NotCommitted => return,
+        }
+        count(kind, sink);
+        // The projector's offset was read before the ends.
+        sink.report.rows_pending += u64::from(kind == OutcomeKind::Verdict);
+    }
+
+    pub(super) fn suspect(&mut self, input: Position, kind: Kind) {
         if self.suspects.contains_key(&input) || self.suspects.len() < LISTED_MAX {
             self.suspects.entry(input).or_insert(Suspect { kind, outcomes: vec![] });
         } else {
             self.unlisted += 1;
         }
-    }
-
-    /// After the inputs were read: outcomes of offsets at which there is no record.
-    pub(super) async fn add_unmatched(
-        &mut self,
-        audit: &Audit,
-        snapshot: &Snapshot,
-        ledger: &Ledger,
-    ) -> Result<(), AuditError> {
-        for input in &snapshot.inputs {
-            let mut left = ledger.left(&input.partition).peekable();
-            if left.peek().is_none() {
-                continue;
-            }
-            // Inputs that retention removed meanwhile could not be read.
-            let low = low_now(audit, &input.partition).await?;
-            for offset in left.filter(|offset| *offset >= low) {
-                let (topic, partition) = (input.partition.topic.to_string(), input.partition.partition);
-                self.suspect(InputPosition { topic, partition, offset }, Kind::OutcomeWithoutInput);
-            }
-        }
-        Ok(())
     }
 
     /// Finds the positions of what is suspected, and says it.
@@ -135,18 +123,14 @@ impl Outcomes {
             }
         }
         for (input, suspect) in self.suspects {
-            let all: Vec<String> = suspect.outcomes.iter().map(ToString::to_string).collect();
-            let detail = match suspect.kind {
-                Kind::DoubleOutcome => format!("outcomes at {}", all.join(" and ")),
-                _ => format!("its outcome is at {}; no committed record is there", all.join(" and ")),
+            let all: Vec<String> = suspect.outcomes.iter().map(|(place, _)| place.to_string()).collect();
+            let all = all.join(" and ");
+            let (detail, verdict_id) = match suspect.kind {
+                Kind::DoubleOutcome => suspect.said_twice(&all),
+                _ => (format!("its outcome is at {all}; {}", why_not(audit, snapshot, &input)), None),
             };
-            let violation = Violation {
-                kind: suspect.kind,
-                input: Some(Position::new(input.topic, input.partition, input.offset)),
-                outcome: suspect.outcomes.last().cloned(),
-                verdict_id: None,
-                detail,
-            };
+            let outcome = suspect.outcomes.last().map(|(place, _)| place.clone());
+            let violation = Violation { kind: suspect.kind, input: Some(input), outcome, verdict_id, detail };
             sink.violation(violation).await?;
         }
         sink.unlisted(self.unlisted);
@@ -154,24 +138,74 @@ impl Outcomes {
     }
 
     async fn collect(&mut self, audit: &Audit, part: &OutcomePart) -> Result<(), AuditError> {
-        let mut reader = reader(audit, part).await?;
+        let mut reader = reader(audit, part, part.low).await?;
         while let Some(batch) = reader.next().await? {
-            for record in batch.records.iter().filter(|record| record.position.offset < part.high) {
+            for record in batch.records.iter().filter(|record| record.position.offset < part.read_to) {
                 if let Origin::Input(input) = origin(&record.headers)
-                    && let Some(suspect) = self.suspects.get_mut(&input)
+                    && let Some(suspect) = self.suspects.get_mut(&position(input))
                     // Three say enough.
                     && suspect.outcomes.len() < 3
                 {
-                    suspect.outcomes.push(record.position.clone());
+                    suspect.outcomes.push((record.position.clone(), verdict_id(part.kind, record)));
                 }
+            }
+            if batch.next_offset >= part.read_to {
+                break;
             }
         }
         Ok(())
     }
 }
 
-async fn reader(audit: &Audit, part: &OutcomePart) -> Result<Box<dyn Reader>, StreamError> {
-    audit.log.read(vec![(part.partition.clone(), part.low)], ReadEnd::Watermark).await
+impl Suspect {
+    /// With at-least-once delivery a verdict may come twice, but says the same: whether it does is worth knowing.
+    fn said_twice(&self, all: &str) -> (String, Option<VerdictId>) {
+        let first = self.outcomes.first().and_then(|(_, id)| *id);
+        let same = first.filter(|_| self.outcomes.iter().all(|(_, id)| *id == first));
+        let ids = if same.is_some() { "of one verdict id" } else { "not of one verdict id" };
+        (format!("outcomes at {all}, {ids}"), same)
+    }
+}
+
+/// Why this is no input that may have an outcome.
+fn why_not(audit: &Audit, snapshot: &Snapshot, input: &Position) -> String {
+    let group = &audit.worker_group;
+    match snapshot.inputs.iter().find(|part| part.partition == input.topic_partition()) {
+        None => "no media topic has this partition".to_owned(),
+        Some(InputPart { committed_later: None, .. }) => {
+            format!("group {group} has committed nothing there, or the log has forgotten it")
+        }
+        Some(part) if input.offset >= part.end() => {
+            format!("group {group} has committed up to {}", part.end())
+        }
+        Some(_) => "no record is there".to_owned(),
+    }
+}
+
+fn position(input: InputPosition) -> Position {
+    Position::new(input.topic, input.partition, input.offset)
+}
+
+fn count(kind: OutcomeKind, sink: &mut Sink) {
+    sink.report.outcomes += 1;
+    match kind {
+        OutcomeKind::Verdict => sink.report.verdicts += 1,
+        OutcomeKind::DeadLetter => sink.report.dead_letters += 1,
+    }
+}
+
+fn verdict_id(kind: OutcomeKind, record: &Record) -> Option<VerdictId> {
+    let Position { partition, offset, .. } = record.position;
+    let row = Row::decode(Seat::new(partition, offset), record.value.as_ref());
+    row.ok().filter(|_| kind == OutcomeKind::Verdict).map(|(row, _)| row.verdict_id)
+}
+
+pub(super) async fn reader(
+    audit: &Audit,
+    part: &OutcomePart,
+    from: i64,
+) -> Result<Box<dyn Reader>, StreamError> {
+    audit.log.read(vec![(part.partition.clone(), from)], ReadEnd::Watermark).await
 }
 
 fn unreadable(record: &Record, detail: String) -> Violation {
@@ -179,10 +213,7 @@ fn unreadable(record: &Record, detail: String) -> Violation {
     Violation { kind: Kind::UnreadableOutcome, input: None, outcome, verdict_id: None, detail }
 }
 
-async fn readable(
-    record: &Record,
-    sink: &mut Sink,
-) -> Result<Option<(i64, forensics::VerdictId)>, AuditError> {
+async fn readable(record: &Record, sink: &mut Sink) -> Result<Option<(i64, VerdictId)>, AuditError> {
     let Position { partition, offset, .. } = record.position;
     match Row::decode(Seat::new(partition, offset), record.value.as_ref()) {
         Ok((row, _)) => Ok(Some((offset, row.verdict_id))),
@@ -191,26 +222,4 @@ async fn readable(
             Ok(None)
         }
     }
-}
-
-/// Where retention has removed outcomes, an input that is not younger than the oldest outcome left may have had one:
-/// an outcome is written after its input. `None`: no outcome was removed.
-pub(super) async fn retained_since_ms(audit: &Audit, snapshot: &Snapshot) -> Result<Option<i64>, AuditError> {
-    let mut since = None;
-    for part in &snapshot.outcomes {
-        let low = low_now(audit, &part.partition).await?;
-        if low == 0 {
-            continue;
-        }
-        let mut reader = audit.log.read(vec![(part.partition.clone(), low)], ReadEnd::Watermark).await?;
-        let mut oldest = i64::MAX;
-        while let Some(batch) = reader.next().await? {
-            if let Some(record) = batch.records.first() {
-                oldest = record.timestamp_ms;
-                break;
-            }
-        }
-        since = since.max(Some(oldest));
-    }
-    Ok(since)
 }

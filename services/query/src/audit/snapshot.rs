@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use stream::{StreamError, TopicPartition};
+use stream::{Disposition, StreamError, TopicPartition};
 
-use super::{Audit, AuditError};
+use super::{Audit, AuditError, LOOK_EVERY};
 use crate::projector::partitions;
 
 pub(super) struct Snapshot {
@@ -17,10 +18,22 @@ pub(super) struct Snapshot {
 pub(super) struct InputPart {
     pub(super) partition: TopicPartition,
     pub(super) low: i64,
+    /// What the group had committed when the audit began; `None`: nothing.
+    pub(super) committed: Option<i64>,
+    /// The same once the outcomes' ends were known.
+    pub(super) committed_later: Option<i64>,
+}
+
+impl InputPart {
     /// Every input below it must have an outcome.
-    pub(super) committed: i64,
+    pub(super) fn due(&self) -> i64 {
+        self.committed.unwrap_or(self.low)
+    }
+
     /// No outcome may be of an input at or above it.
-    pub(super) committed_later: i64,
+    pub(super) fn end(&self) -> i64 {
+        self.committed_later.unwrap_or(self.low).max(self.low)
+    }
 }
 
 /// A partition of a topic of outcomes.
@@ -29,6 +42,8 @@ pub(super) struct OutcomePart {
     pub(super) kind: OutcomeKind,
     pub(super) low: i64,
     pub(super) high: i64,
+    /// How far it has been read: the end, or beyond it where something had to be looked for.
+    pub(super) read_to: i64,
     /// How far the store had followed it; 0 where it does not.
     pub(super) projected: i64,
 }
@@ -54,7 +69,7 @@ impl Snapshot {
         for partition in &media {
             lows.push(log.watermarks(partition).await?.low);
         }
-        let committed = log.committed(&audit.worker_group, &media).await?;
+        let committed = committed_offsets(audit, &media).await?;
         let mut outcomes = Vec::new();
         for (topic, kind) in [
             (&audit.topics.verdicts, OutcomeKind::Verdict),
@@ -64,16 +79,17 @@ impl Snapshot {
                 let ends = log.watermarks(&partition).await?;
                 let followed = projected.get(&partition.partition).copied().unwrap_or(0);
                 let projected = if kind == OutcomeKind::Verdict { followed } else { 0 };
-                outcomes.push(OutcomePart { partition, kind, low: ends.low, high: ends.high, projected });
+                let (low, high) = (ends.low, ends.high);
+                outcomes.push(OutcomePart { partition, kind, low, high, read_to: high, projected });
             }
         }
-        let committed_later = log.committed(&audit.worker_group, &media).await?;
+        let committed_later = committed_offsets(audit, &media).await?;
         let inputs = media.into_iter().zip(lows).zip(committed.into_iter().zip(committed_later));
         let inputs = inputs.map(|((partition, low), (committed, later))| InputPart {
             partition,
             low,
-            committed: committed.unwrap_or(low),
-            committed_later: later.unwrap_or(low).max(low),
+            committed,
+            committed_later: later,
         });
         Ok(Self { inputs: inputs.collect(), outcomes })
     }
@@ -81,7 +97,7 @@ impl Snapshot {
     /// Offsets to read, for the progress.
     pub(super) fn records(&self) -> u64 {
         let outcomes = self.outcomes.iter().map(|part| part.high - part.low);
-        let inputs = self.inputs.iter().map(|part| part.committed_later - part.low);
+        let inputs = self.inputs.iter().map(|part| part.end() - part.low);
         outcomes.chain(inputs).map(|offsets| u64::try_from(offsets).unwrap_or(0)).sum()
     }
 
@@ -89,6 +105,21 @@ impl Snapshot {
     pub(super) fn verdict_partitions(&self) -> i32 {
         let count = self.outcomes.iter().filter(|part| part.kind == OutcomeKind::Verdict).count();
         i32::try_from(count).unwrap_or(i32::MAX)
+    }
+}
+
+/// What the workers' group has committed. While a transaction that moves its offsets is in doubt the log may not tell:
+/// then it is asked again.
+async fn committed_offsets(audit: &Audit, media: &[TopicPartition]) -> Result<Vec<Option<i64>>, StreamError> {
+    let until = Instant::now() + audit.patience;
+    loop {
+        match audit.log.committed(&audit.worker_group, media).await {
+            Err(error) if error.disposition() == Disposition::Retry && Instant::now() < until => {
+                tracing::info!("audit: committed offsets are not told yet: {error}");
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
