@@ -6,10 +6,18 @@ SHELL := bash
 DIR ?=
 JSON ?= tests/fixtures/faces.json
 MEDIA ?=
+ARGS ?=
 CARGO := cargo
 FACES := .deps/models/mtcnn.safetensors
+OUT := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help setup demo test lint bare torch parity faces bench
+# What a goal builds, in one go: for another selection of packages cargo chooses other features, and builds half of
+# the dependencies once more. tests/binaries.rs repeats the first two.
+BARE := -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed
+TORCH := -p models -p cli -p standalone -p e2e
+BUILD := build --locked -p cli -p standalone
+
+.PHONY: help setup demo fleet test lint bare torch parity faces bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +27,18 @@ setup: ## fetch libtorch, the face detector's weights and the samples into .deps
 
 # The published face detector comes as pickles; the services read safetensors only.
 $(FACES): | setup
-	@$(CARGO) run -q -p cli -- model import-faces --pnet .deps/facenet/pnet.pt --rnet .deps/facenet/rnet.pt \
+	@$(CARGO) $(BUILD)
+	@$(OUT)/touchstone model import-faces --pnet .deps/facenet/pnet.pt --rnet .deps/facenet/rnet.pt \
 	  --onet .deps/facenet/onet.pt --out $@
 
 demo: setup $(FACES) ## judge the sample media, or MEDIA=folder, with everything in one process
-	@$(CARGO) build -q -p standalone
-	@$(CARGO) run -q -p standalone -- demo --face-detector $(FACES) --samples .deps/samples $(if $(MEDIA),--media "$(MEDIA)")
+	@$(CARGO) $(BUILD)
+	@$(OUT)/touchstone-standalone demo --face-detector $(FACES) --samples .deps/samples $(if $(MEDIA),--media "$(MEDIA)")
+
+fleet: setup $(FACES) ## a whole fleet on this machine, in .deps/fleet; ARGS="--workers 3 --model scripted", say
+	@.ci/setup --tests
+	@$(CARGO) build --locked -p cli -p worker -p scheduler -p query -p e2e --features worker/torch
+	@$(OUT)/fleet --face-detector $(FACES) $(ARGS)
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests
@@ -36,10 +50,11 @@ lint: setup ## format, clippy, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 bare: ## the crates that build without libtorch
-	$(CARGO) test --locked -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed
+	$(CARGO) test --locked $(BARE)
 
+torch: BUILD := test --no-run --locked $(TORCH)
 torch: setup $(FACES) ## the network, the face detector, and the promises end to end
-	$(CARGO) test --locked -p models -p cli -p standalone -p e2e
+	$(CARGO) test --locked $(TORCH)
 
 parity: setup ## the network against the published one: DIR=folder of *.safetensors
 	@$(CARGO) run -q --locked -p models --example parity -- $(or $(DIR),tests/fixtures/parity)

@@ -15,7 +15,11 @@ use tonic::transport::Channel;
 use crate::process::{Connection, DEADLINE};
 use testbed::until_async;
 
-/// A platform with one bucket.
+/// Verdicts asked for in one call: few enough that asking again and again does not keep the store from its work.
+const ASKED_AT_ONCE: usize = 200;
+
+/// A platform with one bucket. Clones share its connections.
+#[derive(Clone)]
 pub struct Platform {
     media: MediaServiceClient<Channel>,
     verdicts: VerdictServiceClient<Channel>,
@@ -24,10 +28,13 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Connects to a standalone.
+    /// Connects to a standalone or a fleet.
     pub async fn connect(connection: &Connection) -> Self {
-        let channel = Channel::from_shared(connection.endpoint.clone()).expect("endpoint is a URL");
-        let channel = channel.connect().await.expect("the services answer");
+        let channel = open(&connection.endpoint).await;
+        let query = match &*connection.query {
+            "" => channel.clone(),
+            query => open(query).await,
+        };
         let settings = S3Settings {
             endpoint: connection.s3.endpoint.clone(),
             region: connection.s3.region.clone(),
@@ -39,8 +46,8 @@ impl Platform {
         let config = settings.check().expect("the defaults are valid");
         let store = ObjectStore::connect(config, &Registry::new()).await.expect("the client can be made");
         Self {
-            media: MediaServiceClient::new(channel.clone()),
-            verdicts: VerdictServiceClient::new(channel).max_decoding_message_size(64 << 20),
+            media: MediaServiceClient::new(channel),
+            verdicts: VerdictServiceClient::new(query).max_decoding_message_size(64 << 20),
             store,
             bucket: Bucket::parse(&connection.bucket).expect("a bucket"),
         }
@@ -99,7 +106,7 @@ impl Platform {
     pub async fn verdicts(&self, media_ids: &[String]) -> BTreeMap<String, v1::Verdict> {
         let mut found = BTreeMap::new();
         while found.len() < media_ids.len() {
-            let missing = media_ids.iter().filter(|id| !found.contains_key(*id)).take(1_000);
+            let missing = media_ids.iter().filter(|id| !found.contains_key(*id)).take(ASKED_AT_ONCE);
             let request = v1::BatchGetVerdictsRequest { media_ids: missing.cloned().collect() };
             let more = until_async("every media has its verdict", DEADLINE, || {
                 let (mut client, request) = (self.verdicts.clone(), with_deadline(request.clone()));
@@ -118,6 +125,11 @@ impl Platform {
         let mut all = self.verdicts(&[media_id.to_owned()]).await;
         all.remove(media_id).expect("it was waited for")
     }
+}
+
+async fn open(endpoint: &str) -> Channel {
+    let channel = Channel::from_shared(endpoint.to_owned()).expect("an endpoint is a URL");
+    channel.connect().await.expect("the services answer")
 }
 
 fn settings() -> S3Settings {

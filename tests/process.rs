@@ -1,81 +1,35 @@
 //! A standalone as its users run it: a process of its own, that can be killed.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use testbed::until;
 
+use crate::admin::{self, Page};
+use crate::binaries;
+
 /// Longer than anything takes on a busy machine; only a hang reaches it.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The binaries under test, built once for each run of the tests.
-struct Binaries {
-    standalone: PathBuf,
-    touchstone: PathBuf,
-}
-
-/// The root of the checkout.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_owned()
-}
-
-fn binaries() -> &'static Binaries {
-    static BINARIES: OnceLock<Binaries> = OnceLock::new();
-    BINARIES.get_or_init(|| {
-        // A test does not know the binaries of other packages: build them, which is free when nothing changed. The
-        // selection is that of `make torch`: with another one cargo would choose other features and build anew.
-        let build = [
-            "test",
-            "--no-run",
-            "--quiet",
-            "--locked",
-            "-p",
-            "models",
-            "-p",
-            "cli",
-            "-p",
-            "standalone",
-            "-p",
-            "e2e",
-        ];
-        let status =
-            Command::new(env!("CARGO")).args(build).current_dir(root()).status().expect("cargo runs");
-        assert!(status.success(), "the binaries under test do not build");
-        let test = std::env::current_exe().expect("a test has a path");
-        let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps/test");
-        Binaries { standalone: folder.join("touchstone-standalone"), touchstone: folder.join("touchstone") }
-    })
-}
-
-/// `touchstone-standalone` with these arguments, not yet started.
-pub fn standalone_command() -> Command {
-    Command::new(&binaries().standalone)
-}
-
-/// `touchstone`, not yet started.
-pub fn touchstone_command() -> Command {
-    Command::new(&binaries().touchstone)
-}
-
-/// What a standalone tells its clients.
-#[derive(Debug, serde::Deserialize)]
+/// What a standalone tells its clients, and a fleet its own.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub struct Connection {
     /// gRPC, as a URL.
     pub endpoint: String,
+    /// Where verdicts are asked for, if not there.
+    #[serde(default)]
+    pub query: String,
     /// Admin HTTP, as a URL.
     pub admin: String,
     /// The bucket for uploads.
     pub bucket: String,
-    /// The embedded object store.
+    /// The object store.
     pub s3: Store,
 }
 
-/// The embedded object store.
-#[derive(Debug, serde::Deserialize)]
+/// The object store.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub struct Store {
     /// As a URL.
     pub endpoint: String,
@@ -114,7 +68,7 @@ impl Standalone {
         // The one of an earlier process would name ports that nobody listens on.
         let _absent_at_first = std::fs::remove_file(&file);
         let log = std::fs::File::options().create(true).append(true).open(data.join("stderr.log"));
-        let mut child = standalone_command()
+        let mut child = Command::new(binaries::standalone())
             .arg("--data")
             .arg(data)
             .args(arguments)
@@ -139,13 +93,13 @@ impl Standalone {
 
     /// A page of the admin server; `None` while it does not answer.
     pub fn admin(&self, path: &str) -> Option<Page> {
-        get(&self.connection.admin, path)
+        admin::get(&self.connection.admin, path)
     }
 
     /// The sum of a metric's series whose labels contain `label`; 0 where it has none yet.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
         let page = self.admin("/metrics").expect("the admin server answers");
-        sum(&page.body, name, label)
+        admin::sum(&page.body, name, label)
     }
 
     /// SIGKILL.
@@ -178,7 +132,7 @@ impl Standalone {
 
     /// Runs `touchstone --data … ARGUMENTS`.
     pub fn touchstone(&self, arguments: &[&str]) -> Output {
-        let mut command = touchstone_command();
+        let mut command = Command::new(binaries::touchstone());
         command.arg("--data").arg(&self.data).args(arguments).stdin(Stdio::null());
         command.output().expect("touchstone runs")
     }
@@ -205,35 +159,4 @@ fn tail(data: &Path) -> String {
     let log = std::fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().rev().take(20).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-}
-
-/// An HTTP answer.
-#[derive(Debug)]
-pub struct Page {
-    /// The status code.
-    pub status: u16,
-    /// The body.
-    pub body: String,
-}
-
-/// GET over HTTP/1.0: the whole protocol that an admin page needs.
-fn get(url: &str, path: &str) -> Option<Page> {
-    let address = url.strip_prefix("http://")?.trim_end_matches('/');
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Page { status, body: body.to_owned() })
-}
-
-/// The sum over the series of `name` whose labels contain `label`, in Prometheus' text format.
-fn sum(metrics: &str, name: &str, label: &str) -> f64 {
-    let series = metrics.lines().filter_map(|line| line.strip_prefix(name));
-    series
-        .filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
-        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::client::Platform;
+use e2e::moments::Moments;
 use e2e::paint;
 use e2e::process::Standalone;
 
@@ -10,29 +11,10 @@ const MEDIA: usize = 2_000;
 const PICTURES: usize = 64;
 const BATCH: usize = 100;
 
-/// Waits for a random share of the work, so that every run kills at other moments; the seed is printed.
-struct Moments(u64);
-
-impl Moments {
-    fn new() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(u64::from(now.subsec_nanos()) | 1)
-    }
-
-    /// xorshift64 (Marsaglia, 2003).
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_verdict_per_media_survives_five_kills() {
     let data = tempfile::tempdir().expect("a folder");
     let mut moments = Moments::new();
-    eprintln!("moments of death drawn from seed {}", moments.0);
     let mut submitted = 0;
     let ids: Vec<String> = (0..MEDIA).map(|n| format!("media-{n}")).collect();
 
@@ -44,8 +26,9 @@ async fn one_verdict_per_media_survives_five_kills() {
                 platform.put(&format!("p/{picture}.png"), paint::crop((picture * 4) as u8, 0)).await;
             }
         }
-        // A share of the media goes in with each life; what was refused by a death is submitted again.
+        // A share of the media goes in with each life; what a death left unanswered is submitted again.
         let until = MEDIA * (kill + 1) / 6;
+        let before = submitted;
         let load = async {
             while submitted < until {
                 let batch: Vec<_> = (submitted..until.min(submitted + BATCH))
@@ -60,16 +43,22 @@ async fn one_verdict_per_media_survives_five_kills() {
                 submitted += count;
             }
         };
-        load.await;
-        if kill == 5 {
-            platform.verdicts(&ids).await;
-            let report = standalone.verify();
-            assert!(report.contains(&MEDIA.to_string()), "the auditor saw every media:\n{report}");
-        } else {
-            // Somewhere in the middle of the work, not at its end: drawn anew each time.
-            tokio::time::sleep(Duration::from_millis(moments.next(150))).await;
+        if kill < 5 {
+            // Amid submissions, or right after the last one: with work in hand either way.
+            let moment = Duration::from_millis(moments.next(150));
+            tokio::select! {
+                () = load => {}
+                () = tokio::time::sleep(moment) => {}
+            }
             standalone.kill();
+            continue;
         }
+        load.await;
+        platform.verdicts(&ids).await;
+        let report = standalone.verify();
+        assert!(report.contains(&MEDIA.to_string()), "the auditor saw every media:\n{report}");
+        let judged = standalone.metric("touchstone_worker_media_total", "");
+        assert!(judged as usize > submitted - before, "the last life took over what the one before had in hand");
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use e2e::binaries::root;
 use e2e::client::Platform;
 use e2e::paint;
-use e2e::process::{Standalone, root};
+use e2e::process::Standalone;
 
 fn grpcurl(arguments: &[&str]) -> String {
     let binary = root().join(".deps/bin/grpcurl");

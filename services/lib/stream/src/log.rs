@@ -87,14 +87,23 @@ pub trait Log: Send + Sync {
 /// Which of these topics do not exist.
 ///
 /// # Errors
-/// Whatever keeps the log from answering.
+/// Whatever keeps the log from answering; [`StreamError::Refused`] where a topic may be there, hidden from this login.
 pub async fn missing_topics<'a>(
     log: &dyn Log,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<&'a str>, StreamError> {
     let there = log.topics().await?;
-    let is_missing = |name: &&str| !there.iter().any(|topic| &*topic.name == *name);
-    Ok(names.into_iter().filter(is_missing).collect())
+    let is_there = |name: &str| there.iter().any(|topic| &*topic.name == name);
+    let mut missing = Vec::new();
+    for name in names.into_iter().filter(|name| !is_there(name)) {
+        // A list names what one may see; asked for a name, the log says whether it is hidden or not there.
+        match log.watermarks(&TopicPartition::new(name, 0)).await {
+            Err(StreamError::UnknownTopic { .. }) => missing.push(name),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Ok(missing)
 }
 
 /// Reads partitions without a group.

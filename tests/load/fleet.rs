@@ -1,0 +1,57 @@
+//! What transactions cost: media a second through one worker on a real Kafka, exactly once against at least once.
+//!
+//! `cargo bench -p e2e --bench fleet [-- MEDIA]`. One-frame media of 256×256 px, references in the log beforehand, the
+//! scripted detector; broker, S3 server, worker and reader share this machine. The clock runs from the worker's start
+//! to the last verdict that a read_committed reader sees.
+#![allow(clippy::print_stdout, reason = "a bench prints its result")]
+
+use std::time::{Duration, Instant};
+
+use e2e::fleet::Fleet;
+use stream::{Log, ReadEnd, TopicPartition};
+
+/// At 1,000 media/s ten seconds and more, so that start and end count little.
+const MEDIA: usize = 20_000;
+const PARTITIONS: usize = 8;
+/// The least that counts as quick enough.
+const FLOOR: f64 = 1_000.0;
+/// Longer than any machine takes.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn main() {
+    let media = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(MEDIA);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let once = rate("exactly-once", media).await;
+        let least = rate("at-least-once", media).await;
+        println!(
+            "BENCH fleet_end_to_end {once:.0} media/s ratio {:.2} against floor 1000 media/s ({media} one-frame media, one \
+             worker, Kafka and versitygw on the same cores)",
+            once / FLOOR
+        );
+        println!(
+            "BENCH fleet_transactions {once:.0} media/s ratio {:.2} against at-least-once {least:.0} media/s",
+            once / least
+        );
+    });
+}
+
+async fn rate(delivery: &str, media: usize) -> f64 {
+    let mut fleet = Fleet::builder().workers(0).partitions(PARTITIONS).delivery(delivery).start().await;
+    fleet.submit(media).await;
+    // Who only watches would take a core from whom is measured.
+    fleet.query(0).kill();
+    let verdicts = fleet.topics().verdicts.clone();
+    let from = (0..PARTITIONS as i32).map(|index| (TopicPartition::new(&*verdicts, index), 0)).collect();
+    let mut reader = fleet.log().read(from, ReadEnd::Tail).await.expect("the topic is there");
+    let began = Instant::now();
+    fleet.add_worker();
+    let mut seen = 0;
+    while seen < media {
+        let batch = tokio::time::timeout(PATIENCE, reader.next()).await.expect("verdicts keep coming");
+        seen += batch.expect("the log answers").expect("a tail has no end").records.len();
+    }
+    let took = began.elapsed();
+    assert_eq!(seen, media, "one verdict for each media");
+    media as f64 / took.as_secs_f64()
+}

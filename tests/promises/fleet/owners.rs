@@ -1,0 +1,115 @@
+//! Who owns a partition: workers join, hang, come back, and claim each other's slots. On two versions of Kafka, whose
+//! checks of a group's epoch differ.
+
+use e2e::fleet::{Fleet, Service};
+use e2e::process::DEADLINE;
+use stream::{FetchBounds, Log, MemberEvent, Membership, StartAt};
+use testbed::{KafkaVersion, until};
+
+const FENCED: &str = "touchstone_stream_fenced_writes_total";
+const TRANSACTIONS: &str = "touchstone_stream_transactions_total";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_has_one_owner_whatever_workers_do() {
+    owners(KafkaVersion::Newest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_has_one_owner_on_kafka_4_0_too() {
+    owners(KafkaVersion::Kafka40).await;
+}
+
+async fn owners(version: KafkaVersion) {
+    let mut fleet = Fleet::builder().workers(2).partitions(4).kafka(version).start().await;
+    a_group_that_changes_around_them_disturbs_nobody(&mut fleet).await;
+    a_third_worker_takes_its_share(&mut fleet).await;
+    a_worker_that_hung_too_long_publishes_nothing(&mut fleet).await;
+    the_older_of_two_with_one_slot_leaves(&mut fleet).await;
+    let count = fleet.verify().await;
+    assert_eq!(count.inputs, count.verdicts);
+}
+
+/// Row 12: the group's epoch moves, nobody's partitions do. No commit may be refused for that.
+async fn a_group_that_changes_around_them_disturbs_nobody(fleet: &mut Fleet) {
+    let elsewhere = Membership {
+        group: proto::topics::WORKER_GROUP.into(),
+        slot: "bystander".into(),
+        // No worker reads this topic, so the bystander takes nothing from anybody.
+        topics: vec![fleet.topics().dead_letters.as_str().into()],
+        start: StartAt::Latest,
+        fetch: FetchBounds::default(),
+        session_timeout: None,
+    };
+    for _ in 0..3 {
+        let load = fleet.load(300);
+        let mut member = fleet.log().join(elsewhere.clone()).await.expect("it joins");
+        while !matches!(member.next().await.expect("the broker answers"), MemberEvent::Assigned(_)) {}
+        member.leave().await.expect("it leaves");
+        load.done().await;
+    }
+    fleet.settled().await;
+    for worker in fleet.workers() {
+        let refused = |result: &str| worker.metric(TRANSACTIONS, &format!("result=\"{result}\""));
+        assert_eq!(refused("stale") + refused("fenced") + refused("aborted"), 0.0, "{}", worker.name());
+        assert!(refused("committed") > 0.0, "{} was at work", worker.name());
+    }
+}
+
+/// A rebalance under load.
+async fn a_third_worker_takes_its_share(fleet: &mut Fleet) {
+    let load = fleet.load(600);
+    let third = fleet.add_worker();
+    fleet.worker(third).wait_ready();
+    load.done().await;
+    fleet.balanced();
+    fleet.submit(300).await;
+    fleet.settled().await;
+    let judged = |worker: &Service| worker.metric("touchstone_worker_media_total", "");
+    assert!(judged(fleet.worker(third)) > 0.0, "the third judges, too");
+    fleet.verify().await;
+}
+
+/// Row 8: with outcomes in hand it stands still until others have done its work; then it goes on.
+async fn a_worker_that_hung_too_long_publishes_nothing(fleet: &mut Fleet) {
+    for window in ["before-begin", "before-commit"] {
+        fleet.balanced();
+        fleet.worker(0).stop_at(window);
+        fleet.submit(300).await;
+        fleet.worker(0).wait_stopped();
+        // Its session ends, the others take its partitions and its work.
+        fleet.settled().await;
+        fleet.worker(0).cont();
+        // By its group it is told to join again, by its transactional id to leave.
+        let end = until("the zombie knows what it is", DEADLINE, || {
+            if let Some(end) = fleet.worker(0).has_ended() {
+                return Some(Some(end));
+            }
+            (fleet.worker(0).metric(FENCED, "") >= 1.0).then_some(None)
+        });
+        match end {
+            Some(end) => {
+                eprintln!("after {window}: left with {:?}", end.code);
+                assert_eq!(end.code, Some(75), "{}", end.log);
+            }
+            None => {
+                eprintln!("after {window}: joins again");
+                fleet.worker(0).kill();
+            }
+        }
+        fleet.worker(0).start();
+        fleet.verify().await;
+    }
+}
+
+/// Row 10: a mistake of an operator, who must be told which.
+async fn the_older_of_two_with_one_slot_leaves(fleet: &mut Fleet) {
+    fleet.balanced();
+    let twin = fleet.add_twin(0);
+    fleet.worker(twin).wait_ready();
+    fleet.submit(300).await;
+    let end = fleet.worker(0).ended();
+    assert_eq!(end.code, Some(75), "{}", end.log);
+    assert!(end.log.contains("a newer worker holds the slot worker-0"), "{}", end.log);
+    fleet.settled().await;
+    assert!(fleet.worker(twin).has_ended().is_none(), "the newer one stays");
+}
