@@ -117,7 +117,7 @@ impl Clerk {
         let detect = Preprocessing { crop: facts.crop, face_detector: facts.face_detector.clone() };
         let cropped = Preprocessing { crop: CropMode::None, face_detector: "none".to_owned() };
         Self {
-            policy_digest: policy.digest(),
+            policy_digest: policy.digest(facts.thresholds),
             preprocessing: [detect, cropped].map(|way| (way.name(), way.digest())),
             verdicts: topics.verdicts.as_str().into(),
             dead_letters: topics.dead_letters.as_str().into(),

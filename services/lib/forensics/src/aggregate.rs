@@ -80,7 +80,7 @@ pub fn judge(frames: &[FrameFinding], rules: Rules<'_>) -> Judgement {
 }
 
 fn by_thresholds(probability: ForgeryScore, rules: &Rules<'_>) -> Outcome {
-    let thresholds = rules.policy.thresholds.or(rules.thresholds);
+    let thresholds = rules.policy.thresholds_in_force(rules.thresholds);
     let (Some(thresholds), Calibration::Platt { .. }) = (thresholds, rules.calibration) else {
         return Outcome::Inconclusive(InconclusiveReason::ModelNotCalibrated);
     };

@@ -93,10 +93,16 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// SHA-256 over every field that can change an outcome.
-    pub fn digest(&self) -> [u8; 32] {
-        let thresholds =
-            self.thresholds.map_or_else(String::new, |t| format!("{} {}", t.forged, t.authentic));
+    /// The thresholds that judge: the policy's own, else the bundle's.
+    pub fn thresholds_in_force(&self, bundle: Option<Thresholds>) -> Option<Thresholds> {
+        self.thresholds.or(bundle)
+    }
+
+    /// SHA-256 over every field that can change an outcome. `bundle` is what the model's bundle brings: where the
+    /// policy has no thresholds of its own, these judge, and belong to the digest.
+    pub fn digest(&self, bundle: Option<Thresholds>) -> [u8; 32] {
+        let thresholds = self.thresholds_in_force(bundle);
+        let thresholds = thresholds.map_or_else(String::new, |t| format!("{} {}", t.forged, t.authentic));
         let text = format!(
             "{}\n{}\n{thresholds}\n{}\n{}\n{}",
             self.version,

@@ -9,6 +9,11 @@ use super::*;
 const MAX: usize = 64 * 1024;
 
 fn clerk() -> Clerk {
+    clerk_with(None, Policy::default())
+}
+
+/// A clerk for a bundle with these thresholds.
+fn clerk_with(thresholds: Option<Thresholds>, policy: Policy) -> Clerk {
     let facts = ModelFacts {
         identity: ModelIdentity {
             name: "m".to_owned(),
@@ -18,11 +23,11 @@ fn clerk() -> Clerk {
             device: DeviceClass::Cpu,
         },
         calibration: Calibration::None,
-        thresholds: None,
+        thresholds,
         crop: CropMode::Aligned,
         face_detector: "scripted".to_owned(),
     };
-    Clerk::new(facts, Policy::default(), &Topics::default(), "worker-0".into(), MAX)
+    Clerk::new(facts, policy, &Topics::default(), "worker-0".into(), MAX)
 }
 
 fn input(value: Vec<u8>) -> Input {
@@ -86,6 +91,20 @@ fn scenes_and_crops_of_one_media_have_two_ids() {
     let cropped = clerk.verdict(&subject(FacesIn::Cropped), &input, end());
     assert_ne!(detect.id, cropped.id);
     assert_eq!((&*detect.preprocessing, &*cropped.preprocessing), ("1/aligned/scripted", "1/none/none"));
+}
+
+#[test]
+fn the_thresholds_in_force_are_part_of_the_id() {
+    let id = |bundle: Option<Thresholds>, policy: Option<Thresholds>| {
+        let clerk = clerk_with(bundle, Policy { thresholds: policy, ..Policy::default() });
+        let end = End::failed(FailureClass::TimedOut, "why");
+        clerk.verdict(&subject(FacesIn::Detect), &input(vec![]), end).id
+    };
+    let (wide, narrow) = (Thresholds::new(0.9, 0.1), Thresholds::new(0.6, 0.4));
+    assert_ne!(id(wide, None), id(narrow, None), "a bundle with other thresholds judges otherwise");
+    assert_ne!(id(wide, None), id(None, None));
+    assert_eq!(id(wide, narrow), id(None, narrow), "the policy's win, whatever the bundle says");
+    assert_eq!(id(narrow, None), id(None, narrow), "whoever gave them, they judge the same");
 }
 
 #[test]
