@@ -87,8 +87,8 @@ impl Metrics {
             media: counters(
                 registry,
                 &name("media_total"),
-                "Media whose verdict was committed.",
-                &["outcome", "lane"],
+                "Media whose verdict was committed; the reason is that of the outcome, none where it needs none.",
+                &["outcome", "reason", "lane"],
             )?,
             dead_letters: labelled(
                 "dead_letters_total",
@@ -162,7 +162,8 @@ impl Metrics {
 
     /// A verdict was committed, so long after its reference was written.
     pub(crate) fn committed(&self, outcome: Outcome, lane: Lane, end_to_end: Duration) {
-        self.media.with_label_values(&[outcome.as_str(), lane.as_str()]).inc();
+        let reason = outcome.reason().unwrap_or("none");
+        self.media.with_label_values(&[outcome.as_str(), reason, lane.as_str()]).inc();
         self.end_to_end.with_label_values(&[lane.as_str()]).observe(end_to_end.as_secs_f64());
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use prometheus::proto::MetricFamily;
+use proto::v1;
 
-use crate::harness::{PARTITIONS, Running, Stage, Tap};
+use crate::harness::{PARTITIONS, Running, Stage, Tap, image, png};
 
 /// Dashboards and alerts are built on these: a change here is a change for every operator.
 const NAMES: &str = include_str!("metrics.txt");
@@ -43,6 +44,13 @@ fn described(family: &MetricFamily) -> BTreeSet<String> {
     family.get_metric().iter().map(|metric| format!("{}{{{}}}", family.name(), labels(metric))).collect()
 }
 
+/// The labels' values, but for the lane, and the count.
+fn line(metric: &prometheus::proto::Metric) -> String {
+    let labels = metric.get_label().iter().filter(|label| label.name() != "lane");
+    let values: Vec<&str> = labels.map(|label| label.value()).collect();
+    format!("{} {}", values.join(" "), metric.get_counter().get_value())
+}
+
 /// The value of the gauge with this label, once the worker tells it.
 fn gauge(worker: &Running, name: &str, label: &str) -> Option<f64> {
     let families = worker.ops.registry.gather();
@@ -50,6 +58,31 @@ fn gauge(worker: &Running, name: &str, label: &str) -> Option<f64> {
     let is_it =
         |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|pair| pair.value() == label);
     Some(family.get_metric().iter().find(is_it)?.get_gauge().get_value())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_are_counted_by_outcome_and_reason() {
+    let stage = Stage::new().await;
+    stage.store.put("white.png", png(256, 256, [255, 255, 255]));
+    stage.store.put("nobody.png", png(320, 256, [0, 0, 0]));
+    let (cropped, detect) = (v1::Faces::Cropped, v1::Faces::Detect);
+    let gone = image("gone", "gone.png", cropped);
+    let nobody = image("nobody", "nobody.png", detect);
+    stage.submit([image("white", "white.png", cropped), nobody, gone, Vec::new()]).await;
+    let worker = stage.worker("worker-0");
+    stage.until_outcomes(4).await;
+    let registry = worker.ops.registry.clone();
+    assert_eq!(worker.stop().await, Ok(()));
+    let families = registry.gather();
+    let media = families.iter().find(|family| family.name() == "touchstone_worker_media_total").unwrap();
+    let counted: BTreeSet<String> = media.get_metric().iter().map(line).collect();
+    let expected = [
+        "FAILED INVALID_REFERENCE 1",
+        "FAILED OBJECT_NOT_FOUND 1",
+        "LIKELY_FORGED none 1",
+        "NOT_APPLICABLE NO_FACE 1",
+    ];
+    assert_eq!(counted, expected.map(str::to_owned).into());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
