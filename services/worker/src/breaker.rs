@@ -2,6 +2,9 @@
 //!
 //! A systemic failure opens it. The intake stops admitting, the deadlines of jobs stand still, and whoever wants
 //! an object waits here. One of those waiting probes the store, with growing pauses, until it answers.
+//!
+//! Silence is either: one object that does not come, or a store that says nothing to anybody. Whoever waited in vain
+//! asks here which it is, before the object is blamed.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +27,8 @@ pub(crate) struct Breaker {
     troubled: Mutex<Option<Bucket>>,
     /// Whoever holds the permit probes.
     prober: Semaphore,
+    /// When the latest probe that was answered had been sent; held for a copy.
+    heard: Mutex<Option<Instant>>,
     pauses: Pauses,
     gate: Gate,
     metrics: Metrics,
@@ -56,6 +61,7 @@ impl Breaker {
             clock: Mutex::default(),
             troubled: Mutex::default(),
             prober: Semaphore::new(1),
+            heard: Mutex::default(),
             pauses,
             gate,
             metrics,
@@ -136,6 +142,27 @@ impl Breaker {
                 }
             }
         }
+    }
+
+    /// Whether the store answers others, now that it was too slow for the caller; `probe` asks it, and opens the
+    /// breaker where it does not answer. Many who ask at once cost one probe: an answer that was given meanwhile
+    /// is everybody's. Cancel safe.
+    pub(crate) async fn still_answers<F: Future<Output = bool>>(&self, probe: impl FnOnce() -> F) -> bool {
+        let asked = Instant::now();
+        let _permit = tokio::select! {
+            biased;
+            () = self.opened() => return false,
+            permit = self.prober.acquire() => permit.expect("the semaphore is never closed"),
+        };
+        let heard = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard().is_some_and(|sent| sent >= asked) {
+            return true;
+        }
+        let sent = Instant::now();
+        if probe().await {
+            *heard() = Some(sent);
+        }
+        !self.is_open()
     }
 
     /// For how long it was open altogether.
@@ -237,6 +264,27 @@ mod tests {
         assert_eq!(probes.load(Ordering::Relaxed), 5);
         assert!(readiness.is_ready() && !breaker.is_open());
         breaker.pass(|| async { panic!("a closed breaker is not probed") }).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_probe_answers_for_all_who_were_kept_waiting() {
+        let (breaker, _) = breaker();
+        let probes = AtomicU32::new(0);
+        let answered = || async {
+            probes.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            true
+        };
+        let ask = || breaker.still_answers(answered);
+        assert_eq!(tokio::join!(ask(), ask(), ask(), ask()), (true, true, true, true));
+        // Sent before the others asked, the first probe's answer may be too old for them; the second's is not.
+        assert!(probes.load(Ordering::Relaxed) <= 2);
+        let silent = || async {
+            breaker.open(SystemicCause::Unreachable, &bucket(), "did not answer in time");
+            false
+        };
+        assert_eq!(tokio::join!(breaker.still_answers(silent), ask()), (false, false));
+        assert!(!ask().await, "nobody is asked while it is open");
     }
 
     #[tokio::test(start_paused = true)]

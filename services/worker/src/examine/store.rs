@@ -69,27 +69,30 @@ where
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        match error.disposition() {
+        let cause = match error.disposition() {
             Disposition::Reject(class) => return Err(Unread::Failed(class, error.detail())),
+            Disposition::Retry if !rooms.breaker.still_answers(|| probe(rooms, bucket)).await => {
+                SystemicCause::Unreachable
+            }
             Disposition::Retry if slow < rooms.config.slow_retries => {
                 slow += 1;
                 rooms.metrics.retries.with_label_values(&["slow"]).inc();
+                continue;
             }
             Disposition::Retry => return Err(Unread::Failed(FailureClass::TimedOut, error.detail())),
-            Disposition::Pause(cause) => {
-                blamed += u32::from(may_be_the_objects(cause));
-                if blamed == BLAMED_MAX {
-                    let detail = format!("{}; the store answers other requests", error.detail());
-                    return Err(Unread::Failed(FailureClass::TimedOut, detail));
-                }
-                rooms.metrics.retries.with_label_values(&[cause.as_str()]).inc();
-                rooms.breaker.open(cause, bucket, &error.to_string());
-            }
+            Disposition::Pause(cause) => cause,
             Disposition::Fatal => {
                 tracing::error!("a request to the object store cannot be made: {error}");
                 return Err(Unread::Failed(FailureClass::InvalidReference, error.detail()));
             }
+        };
+        blamed += u32::from(may_be_the_objects(cause));
+        if blamed == BLAMED_MAX {
+            let detail = format!("{}; the store answers other requests", error.detail());
+            return Err(Unread::Failed(FailureClass::TimedOut, detail));
         }
+        rooms.metrics.retries.with_label_values(&[cause.as_str()]).inc();
+        rooms.breaker.open(cause, bucket, &error.to_string());
     }
 }
 
@@ -98,17 +101,17 @@ fn may_be_the_objects(cause: SystemicCause) -> bool {
     matches!(cause, SystemicCause::Unreachable | SystemicCause::ServerError)
 }
 
-/// Whether the store answers: that it refuses or lacks this bucket is an answer too.
+/// Whether the store answers: that it refuses or lacks this bucket is an answer too. Silence is none: a store that
+/// does not even say whether it has a bucket is in trouble as a whole.
 async fn probe(rooms: &Rooms, bucket: &Bucket) -> bool {
-    match rooms.store.probe(bucket).await {
-        Ok(()) => true,
-        Err(error) => match error.disposition() {
-            Disposition::Pause(cause) => {
-                // Keeps the reason on the readiness page fresh.
-                rooms.breaker.open(cause, bucket, &error.to_string());
-                false
-            }
-            disposition => matches!(disposition, Disposition::Reject(_)),
-        },
-    }
+    let Err(error) = rooms.store.probe(bucket).await else { return true };
+    let cause = match error.disposition() {
+        Disposition::Pause(cause) => cause,
+        Disposition::Retry => SystemicCause::Unreachable,
+        Disposition::Reject(_) => return true,
+        Disposition::Fatal => return false,
+    };
+    // Keeps the reason on the readiness page fresh.
+    rooms.breaker.open(cause, bucket, &error.to_string());
+    false
 }

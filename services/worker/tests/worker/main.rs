@@ -4,5 +4,6 @@
 
 mod exactly_once;
 mod harness;
+mod outages;
 mod outcomes;
 mod telling;

@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) topics: Topics,
     /// How long the next worker may drain.
     pub(crate) drain: Duration,
+    /// Settings of the next worker beside the usual ones, as its environment would name them.
+    pub(crate) knobs: Vec<(&'static str, &'static str)>,
     ops: Ops,
 }
 
@@ -61,7 +63,7 @@ impl Stage {
             .collect();
         log.create_topics(&specs).await.unwrap();
         let store = Store::start(&ops).await;
-        Self { _folder: folder, log, store, topics, drain: Duration::from_secs(20), ops }
+        Self { _folder: folder, log, store, topics, drain: Duration::from_secs(20), knobs: Vec::new(), ops }
     }
 
     /// Starts a worker with the scripted engines.
@@ -110,9 +112,10 @@ impl Stage {
             ("T__S3__BACKOFF_BASE", "5ms"),
             ("T__DECODE__THREADS", "2"),
         ];
+        let variables = variables.into_iter().chain(self.knobs.iter().copied());
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let defaults = [worker::DEFAULTS, media::DEFAULTS].join("\n");
-        ops::config::load(&defaults, None, "T", variables.into_iter()).unwrap()
+        ops::config::load(&defaults, None, "T", variables).unwrap()
     }
 
     /// Appends references (or what pretends to be one) to the standard lane.

@@ -1,6 +1,6 @@
 //! A small S3 server: GET and HEAD of objects in a map, with a tap and a fuse. The client is the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +20,7 @@ pub(crate) struct Store {
     pub(crate) endpoint: String,
     objects: Arc<Mutex<BTreeMap<String, Bytes>>>,
     reads: Arc<Mutex<BTreeMap<String, usize>>>,
+    stuck: Arc<Mutex<BTreeSet<String>>>,
     tap: Arc<watch::Sender<Tap>>,
 }
 
@@ -42,6 +43,7 @@ impl Store {
             endpoint: format!("http://{}", listener.local_addr().unwrap()),
             objects: Arc::default(),
             reads: Arc::default(),
+            stuck: Arc::default(),
             tap: Arc::new(watch::Sender::new(Tap::Open)),
         };
         let (serving, tasks) = (store.clone(), ops.tasks.clone());
@@ -61,6 +63,11 @@ impl Store {
     /// Puts an object at `key` of the bucket `media`.
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         self.objects.lock().unwrap().insert(format!("/media/{key}"), bytes.into());
+    }
+
+    /// From now on whoever asks for this object waits for ever, while others are answered.
+    pub(crate) fn get_stuck_on(&self, key: &str) {
+        self.stuck.lock().unwrap().insert(format!("/media/{key}"));
     }
 
     /// How requests go from now on.
@@ -86,6 +93,10 @@ impl Store {
         let is_object = path.trim_matches('/').contains('/');
         if request.method() == Method::GET && is_object {
             *self.reads.lock().unwrap().entry(path.clone()).or_default() += 1;
+        }
+        let stuck = self.stuck.lock().unwrap().contains(&path);
+        if stuck {
+            std::future::pending::<()>().await;
         }
         let mut tap = self.tap.subscribe();
         let now = *tap.wait_for(|tap| *tap != Tap::Held).await.unwrap();

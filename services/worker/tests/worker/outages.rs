@@ -1,0 +1,55 @@
+//! An object store that is silent: as a whole, or about one object.
+
+use forensics::{FailureClass, Outcome};
+
+use crate::harness::{Running, Stage, Tap};
+
+/// A test need not wait as long as a service does.
+const IMPATIENT: [(&str, &str); 2] = [("T__S3__ATTEMPT_TIMEOUT", "1s"), ("T__S3__OPERATION_TIMEOUT", "2s")];
+
+fn store_in_trouble(worker: &Running) -> Option<String> {
+    let obstacles = worker.ops.readiness.obstacles();
+    let store = obstacles.into_iter().find(|(gate, _)| gate == "object-store");
+    store.map(|(_, why)| why).filter(|why| why.contains("unreachable"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_falls_silent_pauses_the_worker_and_fails_no_media() {
+    let mut stage = Stage::new().await;
+    stage.knobs = IMPATIENT.to_vec();
+    let worker = stage.worker("worker-0");
+    worker.ready().await;
+    stage.store.set(Tap::Held);
+    stage.submit_pictures(40).await;
+    stage
+        .until(async || store_in_trouble(&worker).is_some(), "the readiness page to name the silent store")
+        .await;
+    assert!(store_in_trouble(&worker).is_some_and(|why| why.contains("did not answer in time")));
+    assert!(stage.outcomes().await.is_empty(), "nothing is judged meanwhile");
+    stage.store.set(Tap::Open);
+    stage.until_outcomes(40).await;
+    worker.ready().await;
+    assert_eq!(worker.stop().await, Ok(()));
+    stage.assert_exactly_once(40).await;
+    let verdicts = stage.verdicts().await;
+    assert!(verdicts.iter().all(|verdict| verdict.outcome == Outcome::LikelyForged), "{verdicts:?}");
+    assert!(stage.records(&stage.topics.dead_letters).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_object_that_never_comes_is_one_media_that_fails() {
+    let mut stage = Stage::new().await;
+    stage.knobs = IMPATIENT.to_vec();
+    stage.store.get_stuck_on("3.png");
+    stage.submit_pictures(8).await;
+    let worker = stage.worker("worker-0");
+    stage.until_outcomes(8).await;
+    assert_eq!(store_in_trouble(&worker), None, "the store answers everything else");
+    assert_eq!(worker.stop().await, Ok(()));
+    stage.assert_exactly_once(8).await;
+    for verdict in stage.verdicts().await {
+        let stuck = verdict.media_id.as_str() == "m3";
+        let timed_out = Outcome::Failed(FailureClass::TimedOut);
+        assert_eq!(verdict.outcome, if stuck { timed_out } else { Outcome::LikelyForged });
+    }
+}
