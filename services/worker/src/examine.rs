@@ -10,7 +10,7 @@ use std::time::Instant;
 use forensics::media::FRAMES_MAX;
 use forensics::{FailureClass, NotApplicableReason, ObjectRef, Outcome, Source};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use media::{DecodePool, ObjectStore};
+use media::{DecodePool, Listed, ObjectStore};
 use tokio::sync::Semaphore;
 
 use crate::batcher::Scorer;
@@ -84,17 +84,22 @@ async fn look(job: &Job, rooms: &Rooms) -> Result<End, Interrupted> {
 }
 
 /// The objects behind a reference, in order.
-async fn objects(job: &Job, rooms: &Rooms) -> Result<Vec<ObjectRef>, Unread> {
+async fn objects(job: &Job, rooms: &Rooms) -> Result<Vec<Listed>, Unread> {
     match &job.reference.source {
-        Source::Frames { objects, .. } => Ok(objects.clone()),
-        Source::Image { object, .. } => Ok(vec![object.clone()]),
+        Source::Frames { objects, .. } => Ok(objects.iter().map(named).collect()),
+        Source::Image { object, .. } => Ok(vec![named(object)]),
         Source::Prefix { bucket, prefix } => store::list(rooms, bucket, prefix).await,
         Source::Video { .. } => Err(Unread::Video),
     }
 }
 
+/// An object that the reference itself names.
+fn named(object: &ObjectRef) -> Listed {
+    Listed { key: object.key.as_str().to_owned(), object: Ok(object.clone()) }
+}
+
 /// At most [`FRAMES_MAX`] of them, evenly; and how many there were.
-fn sample(objects: Vec<ObjectRef>) -> (usize, Vec<ObjectRef>) {
+fn sample(objects: Vec<Listed>) -> (usize, Vec<Listed>) {
     let listed = objects.len();
     if listed <= FRAMES_MAX {
         return (listed, objects);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use bytes::Bytes;
-use forensics::{Bucket, FailureClass, ObjectKey, ObjectRef};
+use forensics::{Bucket, FailureClass, InvalidReference, ObjectKey, ObjectRef};
 use ops::metrics::Registry;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -64,6 +64,15 @@ pub struct ObjectInfo {
     pub version: Option<String>,
     /// The store's entity tag, without quotes.
     pub etag: Option<String>,
+}
+
+/// What lies below a prefix under one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The key, as the store says it: it may be anything.
+    pub key: String,
+    /// The object, pinned to the entity tag it has now; an error where no reference could name it so.
+    pub object: Result<ObjectRef, InvalidReference>,
 }
 
 /// A client of one store. Cloning shares connections, budgets and metrics.
@@ -140,8 +149,9 @@ impl ObjectStore {
     }
 
     /// The objects below a prefix in natural order, each pinned to the entity tag it has now. Folder markers
-    /// (`…/`) are left out. Empty: OBJECT_NOT_FOUND; more than `prefix_objects_max`: TOO_LARGE.
-    pub async fn list(&self, bucket: &Bucket, prefix: &str) -> Result<Vec<ObjectRef>, FetchError> {
+    /// (`…/`) are left out. One that cannot be referenced stands in its place and spoils no other. Empty:
+    /// OBJECT_NOT_FOUND; more than `prefix_objects_max`: TOO_LARGE.
+    pub async fn list(&self, bucket: &Bucket, prefix: &str) -> Result<Vec<Listed>, FetchError> {
         let give_up = |failure: Failure| failure.give_up(bucket, Some(prefix), false);
         let mut objects = Vec::new();
         let mut next: Option<String> = None;
@@ -160,12 +170,8 @@ impl ObjectStore {
                 }
                 // Some stores name none of what was not written through them.
                 let etag = object.e_tag().map(plain_etag).filter(|etag| !etag.is_empty());
-                let listed = ObjectKey::parse(name).and_then(|key| ObjectRef::pinned(key, None, etag));
-                let listed = listed.map_err(|error| {
-                    let what = format!("holds an object that cannot be referenced: {error}");
-                    give_up(Failure::object(FailureClass::InvalidReference, what))
-                })?;
-                objects.push(listed);
+                let object = ObjectKey::parse(name).and_then(|key| ObjectRef::pinned(key, None, etag));
+                objects.push(Listed { key: name.to_owned(), object });
             }
             let most = self.inner.config.prefix_objects_max;
             if objects.len() > most {
@@ -180,7 +186,7 @@ impl ObjectStore {
         if objects.is_empty() {
             return Err(give_up(Failure::object(FailureClass::ObjectNotFound, "holds no object")));
         }
-        objects.sort_by(|a, b| natural_order(a.key.as_str(), b.key.as_str()));
+        objects.sort_by(|a, b| natural_order(&a.key, &b.key));
         Ok(objects)
     }
 

@@ -22,7 +22,7 @@ pub use crop::{crop_face, crop_whole, sharpness};
 pub use decode::{DecodeConfig, DecodeError, DecodeLimits, DecodePool, DecodeSettings, decode};
 pub use disposition::{Disposition, SystemicCause};
 pub use fetch::{
-    ConnectError, Credentials, FetchError, FetchedObject, ObjectInfo, ObjectStore, Problem, S3Config,
+    ConnectError, Credentials, FetchError, FetchedObject, Listed, ObjectInfo, ObjectStore, Problem, S3Config,
     S3Settings, UploadError,
 };
 

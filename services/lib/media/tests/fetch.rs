@@ -284,8 +284,23 @@ async fn a_prefix_is_listed_in_natural_order_page_by_page() {
     let listed = client.list(&bucket(), "f/").await.unwrap();
     let names: Vec<&str> = listed.iter().map(|object| object.key.as_str()).collect();
     assert_eq!(names, ["f/1.jpg", "f/2.jpg", "f/10.jpg", "f/sub/9.jpg"]);
-    assert_eq!(listed[0].etag.as_deref(), Some("tag-f/1.jpg"), "pinned as listed");
+    let first = listed[0].object.as_ref().unwrap();
+    assert_eq!(first.etag.as_deref(), Some("tag-f/1.jpg"), "pinned as listed");
     assert_eq!(store.requests(), 3);
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_referenced_stands_among_the_others() {
+    let keys = ["f/1.jpg", "f/2/../3.jpg", "f/with blank", "f/10.jpg"];
+    let store =
+        FaultStore::start(vec![Answer::Pages { keys: keys.map(str::to_owned).to_vec(), per_page: 2 }]).await;
+    let (client, _) = client(&store, |_| {}).await;
+    let listed = client.list(&bucket(), "f/").await.unwrap();
+    let found: Vec<_> = listed.iter().map(|listed| (&*listed.key, listed.object.is_ok())).collect();
+    let expected = [("f/1.jpg", true), ("f/2/../3.jpg", false), ("f/10.jpg", true), ("f/with blank", false)];
+    assert_eq!(found, expected, "the last one's tag, which is its name, has a blank");
+    assert_eq!(listed[1].object.as_ref().unwrap_err().field, "source.key");
+    assert_eq!(listed[3].object.as_ref().unwrap_err().field, "source.etag");
 }
 
 #[tokio::test]

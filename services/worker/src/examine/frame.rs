@@ -9,6 +9,8 @@ use forensics::{
     Logit, NotApplicableReason, ObjectDigest, ObjectRef, Policy, ScoredFace, Timings,
 };
 
+use media::Listed;
+
 use super::store::{self, Unread};
 use super::{Interrupted, Rooms};
 use crate::batcher::Unscored;
@@ -66,12 +68,12 @@ impl Stop {
 pub(super) async fn examine(
     job: &Job,
     rooms: &Rooms,
-    object: ObjectRef,
+    Listed { key, object }: Listed,
     index: u32,
 ) -> Result<FrameReport, Interrupted> {
     let mut report = FrameReport {
         index,
-        object: ObjectDigest { key: object.key.as_str().to_owned(), version: None, etag: None, sha256: None },
+        object: ObjectDigest { key: harmless(&key), version: None, etag: None, sha256: None },
         finding: FrameFinding::Unreadable(FailureClass::Decode),
         detail: None,
         faces: Vec::new(),
@@ -79,7 +81,14 @@ pub(super) async fn examine(
         timings: Timings::default(),
         device_time: Duration::ZERO,
     };
-    let stopped = match walk(job, rooms, &object, &mut report).await {
+    let walked = match object {
+        Ok(object) => walk(job, rooms, &object, &mut report).await,
+        Err(odd) => {
+            let detail = format!("{} cannot be referenced: {odd}", report.object.key);
+            Err(Stop::unreadable(FailureClass::InvalidReference, detail))
+        }
+    };
+    let stopped = match walked {
         Ok(()) => return Ok(report),
         Err(stopped) => stopped,
     };
@@ -87,6 +96,19 @@ pub(super) async fn examine(
     report.finding = finding;
     report.detail = detail;
     Ok(report)
+}
+
+/// A key as a verdict may carry it: the store lists whatever anybody wrote. At most 1,024 bytes, without control
+/// characters; of a key that can be referenced it is the key itself.
+fn harmless(key: &str) -> String {
+    let mut text = String::with_capacity(key.len().min(1_024));
+    for c in key.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }) {
+        if text.len() + c.len_utf8() > 1_024 {
+            break;
+        }
+        text.push(c);
+    }
+    text
 }
 
 async fn walk(job: &Job, rooms: &Rooms, object: &ObjectRef, report: &mut FrameReport) -> Result<(), Stop> {
@@ -270,6 +292,16 @@ mod tests {
     fn face(side: f32) -> DetectedFace {
         let bounds = BoundingBox { left: 0.0, top: 0.0, right: side, bottom: side };
         DetectedFace { bounds, landmarks: [Point::default(); 5], confidence: 0.9 }
+    }
+
+    #[test]
+    fn a_listed_key_is_carried_without_its_tricks() {
+        let longest = "k".repeat(1_024);
+        for key in ["frames/ünïcode/1.jpg", &longest] {
+            assert_eq!(harmless(key), key);
+        }
+        assert_eq!(harmless("f/1\n2\u{1b}[2J"), "f/1\u{fffd}2\u{fffd}[2J");
+        assert_eq!(harmless(&format!("{longest}and more")), longest);
     }
 
     #[test]

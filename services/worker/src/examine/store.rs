@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use forensics::{Bucket, FailureClass, ObjectRef};
-use media::{Disposition, FetchError, FetchedObject, SystemicCause};
+use media::{Disposition, FetchError, FetchedObject, Listed, SystemicCause};
 
 use super::Rooms;
 
@@ -22,7 +22,7 @@ pub(super) enum Unread {
 }
 
 /// The objects below a prefix, in natural order.
-pub(super) async fn list(rooms: &Rooms, bucket: &Bucket, prefix: &str) -> Result<Vec<ObjectRef>, Unread> {
+pub(super) async fn list(rooms: &Rooms, bucket: &Bucket, prefix: &str) -> Result<Vec<Listed>, Unread> {
     let timer = rooms.metrics.stages.list.start_timer();
     let listed = patiently(rooms, bucket, || rooms.store.list(bucket, prefix)).await;
     timer.observe_duration();
