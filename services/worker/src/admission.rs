@@ -1,6 +1,7 @@
 //! A record at the door: what it asks for, or why it ends right here. Pure; nothing touches the network.
 
 use forensics::{BucketAllowList, FacesIn, FailureClass, MediaId, MediaReference, Tenant};
+use media::Stopwatch;
 use prost::Message;
 use proto::json::JsonReader;
 use proto::topics::{self, headers};
@@ -56,7 +57,7 @@ impl Door {
             let subject = Box::new(Subject::from(&reference));
             return Admission::Refused { input, subject, class: FailureClass::BucketNotAllowed, why };
         }
-        Admission::Examine(Box::new(Job { input, reference }))
+        Admission::Examine(Box::new(Job { input, reference, time: Stopwatch::new() }))
     }
 
     fn parse(&self, record: &Record) -> Result<v1::MediaReference, String> {

@@ -1,7 +1,7 @@
 //! The breaker: while the object store as a whole is in trouble, nothing is judged.
 //!
-//! A systemic failure opens it. The intake stops admitting, the deadlines of jobs stand still, and whoever wants
-//! an object waits here. One of those waiting probes the store, with growing pauses, until it answers.
+//! A systemic failure opens it. The intake stops admitting, and whoever wants an object waits here, while the
+//! stopwatch of its job stands still. One of those waiting probes the store, with growing pauses, until it answers.
 //!
 //! Silence is either: one object that does not come, or a store that says nothing to anybody. Whoever waited in vain
 //! asks here which it is, before the object is blamed.
@@ -21,8 +21,6 @@ use crate::metrics::Metrics;
 /// The breaker of one worker.
 pub(crate) struct Breaker {
     state: watch::Sender<State>,
-    /// Guards the sum of times open; held for a few instructions.
-    clock: Mutex<OpenTime>,
     /// The bucket that was last in trouble; held for a copy.
     troubled: Mutex<Option<Bucket>>,
     /// Whoever holds the permit probes.
@@ -47,18 +45,11 @@ enum State {
     Open,
 }
 
-#[derive(Default)]
-struct OpenTime {
-    before: Duration,
-    since: Option<Instant>,
-}
-
 impl Breaker {
     /// Closed; `gate` opens with the store's first answer.
     pub(crate) fn new(pauses: Pauses, gate: Gate, metrics: Metrics) -> Self {
         Self {
             state: watch::Sender::new(State::Closed),
-            clock: Mutex::default(),
             troubled: Mutex::default(),
             prober: Semaphore::new(1),
             heard: Mutex::default(),
@@ -86,7 +77,6 @@ impl Breaker {
             let closed = *state == State::Closed;
             if closed {
                 *state = State::Open;
-                self.clock().since = Some(Instant::now());
             }
             closed
         });
@@ -165,57 +155,14 @@ impl Breaker {
         !self.is_open()
     }
 
-    /// For how long it was open altogether.
-    pub(crate) fn open_time(&self) -> Duration {
-        let clock = self.clock();
-        clock.before + clock.since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
     fn close(&self) {
         self.state.send_if_modified(|state| {
             *state = State::Closed;
-            let mut clock = self.clock();
-            if let Some(since) = clock.since.take() {
-                clock.before += since.elapsed();
-            }
             self.gate.ready();
             true
         });
         self.metrics.breaker_open.set(0);
         tracing::info!("object store is well again");
-    }
-
-    fn clock(&self) -> std::sync::MutexGuard<'_, OpenTime> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Runs `work` for at most `limit`, not counting the time the breaker is open; `None` when it is over.
-pub(crate) async fn within<T>(
-    breaker: &Breaker,
-    limit: Duration,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    let started = Instant::now();
-    let open_before = breaker.open_time();
-    let mut work = std::pin::pin!(work);
-    loop {
-        let until = started + limit + breaker.open_time().saturating_sub(open_before);
-        tokio::select! {
-            biased;
-            done = &mut work => return Some(done),
-            () = tokio::time::sleep_until(until) => {}
-        }
-        if breaker.is_open() {
-            tokio::select! {
-                biased;
-                done = &mut work => return Some(done),
-                () = breaker.closed() => {}
-            }
-        }
-        if Instant::now() >= started + limit + breaker.open_time().saturating_sub(open_before) {
-            return None;
-        }
     }
 }
 
@@ -294,22 +241,5 @@ mod tests {
         let gone = tokio::time::timeout(Duration::from_millis(50), breaker.pass(|| async { true })).await;
         assert!(gone.is_err() && breaker.is_open());
         breaker.pass(|| async { true }).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn deadlines_stand_still_while_it_is_open() {
-        let (breaker, _) = breaker();
-        let limit = Duration::from_secs(10);
-        let begin = Instant::now();
-        let trouble = async {
-            tokio::time::sleep(Duration::from_secs(4)).await;
-            breaker.open(SystemicCause::Unreachable, &bucket(), "down");
-            tokio::time::sleep(Duration::from_secs(3600)).await;
-            breaker.close();
-        };
-        let (over, ()) = tokio::join!(within(&breaker, limit, std::future::pending::<()>()), trouble);
-        assert_eq!((over, begin.elapsed().as_secs()), (None, 3610));
-        let done = within(&breaker, limit, async { tokio::time::sleep(Duration::from_secs(9)).await }).await;
-        assert_eq!(done, Some(()));
     }
 }

@@ -145,7 +145,7 @@ pub struct IntakeConfig {
 /// How one media is examined.
 #[derive(Debug, Clone)]
 pub struct ExamineConfig {
-    /// A media may take so long while the object store is well.
+    /// A media may take so long, its own work and the answers of a healthy store counted.
     pub deadline: Duration,
     /// Frames of one media under way at once.
     pub frames_per_job: usize,

@@ -4,6 +4,7 @@ mod frame;
 mod store;
 mod summary;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use media::{DecodePool, Listed, ObjectStore};
 use tokio::sync::Semaphore;
 
 use crate::batcher::Scorer;
-use crate::breaker::{self, Breaker};
+use crate::breaker::Breaker;
 use crate::budget::ByteBudget;
 use crate::clerk::{Clerk, End};
 use crate::config::ExamineConfig;
@@ -49,7 +50,7 @@ pub(crate) struct Interrupted;
 /// Examines one media. Every way out but an interruption is an end of it.
 pub(crate) async fn examine(job: &Job, rooms: &Rooms) -> Result<End, Interrupted> {
     let started = Instant::now();
-    let mut end = match breaker::within(&rooms.breaker, rooms.config.deadline, look(job, rooms)).await {
+    let mut end = match in_time(job, rooms, look(job, rooms)).await {
         Some(end) => end?,
         None => End::failed(
             FailureClass::TimedOut,
@@ -63,6 +64,26 @@ pub(crate) async fn examine(job: &Job, rooms: &Rooms) -> Result<End, Interrupted
     end.timings.total = started.elapsed();
     rooms.metrics.stages.examine.observe(end.timings.total.as_secs_f64());
     Ok(end)
+}
+
+/// Lets the work go on until the job's time is over; `None` then. Where the time went by waiting for a store that
+/// answers nobody, it is not the media's: the outage is waited out.
+async fn in_time<T>(job: &Job, rooms: &Rooms, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        if let Some(done) = job.time.within(rooms.config.deadline, work.as_mut()).await {
+            return Some(done);
+        }
+        tokio::select! {
+            biased;
+            done = work.as_mut() => return Some(done),
+            outage = store::outage(rooms, job.reference.source.bucket(), &job.time) => {
+                if !outage {
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 async fn look(job: &Job, rooms: &Rooms) -> Result<End, Interrupted> {
@@ -88,7 +109,7 @@ async fn objects(job: &Job, rooms: &Rooms) -> Result<Vec<Listed>, Unread> {
     match &job.reference.source {
         Source::Frames { objects, .. } => Ok(objects.iter().map(named).collect()),
         Source::Image { object, .. } => Ok(vec![named(object)]),
-        Source::Prefix { bucket, prefix } => store::list(rooms, bucket, prefix).await,
+        Source::Prefix { bucket, prefix } => store::list(rooms, bucket, prefix, &job.time).await,
         Source::Video { .. } => Err(Unread::Video),
     }
 }

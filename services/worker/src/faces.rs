@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forensics::{DetectedFace, FaceDetector, Frame};
+use media::Stopwatch;
 use ops::metrics::{Queue, Queued};
 use ops::{Exit, Gate};
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +26,7 @@ struct Item {
     frame: Arc<Frame>,
     reply: oneshot::Sender<Result<Vec<DetectedFace>, NotFound>>,
     queued: Queued,
+    job_time: Stopwatch,
 }
 
 /// The jobs' end. When it is dropped the thread ends.
@@ -45,11 +47,16 @@ pub(crate) fn room(queue_max: usize, metrics: &Metrics) -> (FaceFinder, FaceBenc
 }
 
 impl FaceFinder {
-    /// The faces of a frame, most confident first. A caller that goes away while it waits costs nothing.
-    pub(crate) async fn find(&self, frame: Arc<Frame>) -> Result<Vec<DetectedFace>, NotFound> {
+    /// The faces of a frame, most confident first. A caller that goes away while it waits costs nothing. The frame's
+    /// share of the batch it is in counts as its job's time; the waiting does not.
+    pub(crate) async fn find(
+        &self,
+        frame: Arc<Frame>,
+        job_time: &Stopwatch,
+    ) -> Result<Vec<DetectedFace>, NotFound> {
         let place = self.items.reserve().await.map_err(|_| NotFound::Interrupted)?;
         let (reply, answer) = oneshot::channel();
-        place.send(Item { frame, reply, queued: self.waiting.enter() });
+        place.send(Item { frame, reply, queued: self.waiting.enter(), job_time: job_time.clone() });
         answer.await.unwrap_or(Err(NotFound::Interrupted))
     }
 }
@@ -89,19 +96,22 @@ fn detect(detector: &mut dyn FaceDetector, items: Vec<Item>, metrics: &Metrics) 
     }
     let began = Instant::now();
     let (mut frames, mut replies) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
-    for Item { frame, reply, queued } in items {
+    for Item { frame, reply, queued, job_time } in items {
         drop(queued);
         frames.push(frame);
-        replies.push(reply);
+        replies.push((reply, job_time));
     }
     let views: Vec<&Frame> = frames.iter().map(|frame| &**frame).collect();
     let answered = resilient::answer(views.len(), &mut |part| detector.detect(&views[part]));
     let answered = answered.map_err(|fault| device::exit("face detector", &fault, metrics))?;
     metrics.invalid_outputs.inc_by(u64::from(answered.non_finite));
-    metrics.stages.faces.observe(began.elapsed().as_secs_f64());
+    let took = began.elapsed();
+    metrics.stages.faces.observe(took.as_secs_f64());
+    let share = took / u32::try_from(replies.len()).unwrap_or(u32::MAX).max(1);
     // The jobs count their frames' memory until they have the answer.
     drop(frames);
-    for (reply, faces) in replies.into_iter().zip(answered.items) {
+    for ((reply, job_time), faces) in replies.into_iter().zip(answered.items) {
+        job_time.add(share);
         // Whoever went away meanwhile does not want it.
         drop(reply.send(faces.ok_or(NotFound::Invalid)));
     }

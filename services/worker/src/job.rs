@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forensics::{FacesIn, InputPosition, Lane, MediaId, MediaReference, Tenant};
+use media::Stopwatch;
 use stream::{AssignmentEpoch, Record, TopicPartition};
 
 /// A record of a media topic, and the assignment under which it was taken in.
@@ -49,6 +50,9 @@ pub(crate) struct Job {
     pub(crate) input: Input,
     /// What the record says.
     pub(crate) reference: MediaReference,
+    /// The time that counts towards its deadline: while the store is waited for, and while its own pictures are
+    /// worked on. Waiting for a place with us does not count, nor does an outage of the store.
+    pub(crate) time: Stopwatch,
 }
 
 /// Whom and what a verdict is about; also known of references that broke the grammar.

@@ -33,6 +33,8 @@ use held::Held;
 use metrics::FetchMetrics;
 use retry::{Backoff, RetryBudget};
 
+use crate::Stopwatch;
+
 /// The store cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -79,6 +81,8 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct ObjectStore {
     inner: Arc<Inner>,
+    /// Runs while the store is waited for.
+    caller: Stopwatch,
 }
 
 struct Inner {
@@ -107,10 +111,17 @@ impl ObjectStore {
             metrics,
             config,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), caller: Stopwatch::new() })
     }
 
-    /// Asks once, without retries, whether the bucket can be reached: for start-up and half-open breakers.
+    /// The same client for a caller whose stopwatch runs while the store is waited for. It stands still while an
+    /// operation waits for its turn or for room with us.
+    pub fn timed_by(&self, caller: &Stopwatch) -> Self {
+        Self { inner: Arc::clone(&self.inner), caller: caller.clone() }
+    }
+
+    /// Asks once, without retries, whether the bucket can be reached: for start-up and half-open breakers. One
+    /// request beyond `connections_max`, because those may all be waiting for a store that says nothing.
     pub async fn probe(&self, bucket: &Bucket) -> Result<(), FetchError> {
         let request =
             self.inner.client.head_bucket().bucket(bucket.as_str()).set_expected_bucket_owner(self.owner());
@@ -127,8 +138,9 @@ impl ObjectStore {
     /// Reads one object to its end, pinned to the version and entity tag that the reference names.
     pub async fn fetch(&self, bucket: &Bucket, object: &ObjectRef) -> Result<FetchedObject, FetchError> {
         let started = Instant::now();
-        let result =
-            self.with_retries(bucket, Some(object.key.as_str()), || self.fetch_once(bucket, object)).await;
+        let operation = self.caller.child();
+        let attempt = || self.fetch_once(bucket, object, &operation);
+        let result = self.with_retries_timed(&operation, bucket, Some(object.key.as_str()), attempt).await;
         self.inner.metrics.seconds.observe(started.elapsed().as_secs_f64());
         result
     }
@@ -190,15 +202,21 @@ impl ObjectStore {
         Ok(objects)
     }
 
-    async fn fetch_once(&self, bucket: &Bucket, object: &ObjectRef) -> Result<FetchedObject, Failure> {
-        let _slot = self.slot().await;
+    async fn fetch_once(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectRef,
+        operation: &Stopwatch,
+    ) -> Result<FetchedObject, Failure> {
         let request = self.inner.client.get_object().bucket(bucket.as_str()).key(object.key.as_str());
         let request = request.set_version_id(object.version.clone()).set_if_match(if_match(object));
-        let answer =
-            self.send_in_slot(Box::pin(request.set_expected_bucket_owner(self.owner()).send())).await?;
+        let answer = self.send(Box::pin(request.set_expected_bucket_owner(self.owner()).send())).await?;
         check_pins(object, &answer)?;
         let declared = self.check_length(&answer)?;
-        let room = self.room_for(declared).await;
+        let room = {
+            let _ours = operation.pause();
+            self.room_for(declared).await
+        };
         let (version, etag) = (answer.version_id().map(str::to_owned), answer.e_tag().map(plain_etag));
         let reading = self.read_body(answer, declared, room);
         let (bytes, sha256) = match tokio::time::timeout(self.inner.config.attempt_timeout, reading).await {
@@ -262,18 +280,9 @@ impl ObjectStore {
         self.inner.requests.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Sends one request within the attempt's time and the connections' bound, and counts it. Boxed: the
-    /// SDK's futures are several KiB, and callers hold hundreds of these.
+    /// Sends one request within the attempt's time, and counts it. Boxed: the SDK's futures are several KiB, and
+    /// callers hold hundreds of these.
     async fn send<T, E, F>(&self, request: Pin<Box<F>>) -> Result<T, Failure>
-    where
-        E: SdkFailure,
-        F: Future<Output = SdkResult<T, E>>,
-    {
-        let _slot = self.slot().await;
-        self.send_in_slot(request).await
-    }
-
-    async fn send_in_slot<T, E, F>(&self, request: Pin<Box<F>>) -> Result<T, Failure>
     where
         E: SdkFailure,
         F: Future<Output = SdkResult<T, E>>,
@@ -302,7 +311,6 @@ impl ObjectStore {
         }
     }
 
-    /// Tries until it succeeds, cannot succeed, or attempts, budget or time are spent.
     async fn with_retries<T, F>(
         &self,
         bucket: &Bucket,
@@ -312,31 +320,50 @@ impl ObjectStore {
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        self.with_retries_timed(&self.caller.child(), bucket, key, attempt).await
+    }
+
+    /// Tries until it succeeds, cannot succeed, or attempts, budget or time are spent. The time is that of the
+    /// store, and of the pauses for its sake: what passes before an attempt has its turn does not count.
+    async fn with_retries_timed<T, F>(
+        &self,
+        operation: &Stopwatch,
+        bucket: &Bucket,
+        key: Option<&str>,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let Inner { config, budget, backoff, metrics, .. } = &*self.inner;
-        let deadline = Instant::now() + config.operation_timeout;
+        let limit = config.operation_timeout;
         budget.earn();
         let mut always_short = true;
         for number in 1.. {
-            let failure = match tokio::time::timeout_at(deadline, attempt()).await {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(failure)) => failure,
-                Err(_) => {
-                    let what = format!("was not done within {:?}", config.operation_timeout);
+            let turn = self.slot().await;
+            let running = operation.run();
+            let failure = match operation.within(limit, attempt()).await {
+                Some(Ok(done)) => return Ok(done),
+                Some(Err(failure)) => failure,
+                None => {
+                    let what = format!("was not done within {limit:?}");
                     return Err(Failure::new(Kind::Slow, what).give_up(bucket, key, false));
                 }
             };
+            drop(turn);
             always_short &= failure.kind == Kind::Short;
             let Some(reason) = failure.kind.retry_reason() else {
                 return Err(failure.give_up(bucket, key, false));
             };
             let pause = backoff.pause(number);
             let spent = number >= config.attempts_max;
-            if spent || Instant::now() + pause >= deadline || !budget.spend() {
+            if spent || operation.time() + pause >= limit || !budget.spend() {
                 return Err(failure.give_up(bucket, key, always_short && spent));
             }
             metrics.retries.with_label_values(&[reason]).inc();
             tracing::debug!(attempt = number, reason, "object store: trying again");
             tokio::time::sleep(pause).await;
+            drop(running);
         }
         unreachable!("attempts are bounded")
     }

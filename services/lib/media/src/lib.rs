@@ -17,6 +17,7 @@ pub mod decode;
 pub mod disposition;
 pub mod fetch;
 pub mod sample;
+mod stopwatch;
 
 pub use crop::{crop_face, crop_whole, sharpness};
 pub use decode::{DecodeConfig, DecodeError, DecodeLimits, DecodePool, DecodeSettings, decode};
@@ -25,6 +26,8 @@ pub use fetch::{
     ConnectError, Credentials, FetchError, FetchedObject, Listed, ObjectInfo, ObjectStore, Problem, S3Config,
     S3Settings, UploadError,
 };
+
+pub use stopwatch::{Paused, Running, Stopwatch};
 
 /// The room's `[s3]` and `[decode]` tables with every knob explained; a service appends them to its own
 /// `defaults.toml` and reads them as [`S3Settings`] and [`DecodeSettings`].

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forensics::{Bucket, FailureClass, ObjectKey, ObjectRef};
-use media::{Disposition, FetchError, ObjectStore, SystemicCause};
+use media::{Disposition, FetchError, ObjectStore, Stopwatch, SystemicCause};
 use ops::metrics::Registry;
 
 use store::{Answer, FaultStore};
@@ -273,6 +273,32 @@ async fn bytes_in_flight_wait_for_room() {
     drop(kept);
     assert_eq!(third.await.unwrap().bytes, BODY);
     drop(first);
+}
+
+#[tokio::test]
+async fn waiting_for_room_with_us_is_not_the_stores_slowness() {
+    let store = FaultStore::start(vec![Answer::Whole(BODY)]).await;
+    let configure = |config: &mut media::S3Config| {
+        config.operation_timeout = Duration::from_millis(300);
+        (config.object_bytes_max, config.bytes_in_flight_max) = (BODY.len(), BODY.len());
+        config.connections_max = 2;
+    };
+    let (client, _) = client(&store, configure).await;
+    let first = client.fetch(&bucket(), &object("f/1.jpg")).await.unwrap();
+    let watch = Stopwatch::new();
+    // The second waits for the bytes of the first, the third for the place that the second takes up.
+    let others = (0..3).map(|_| {
+        let client = client.timed_by(&watch);
+        async move { client.fetch(&bucket(), &object("f/2.jpg")).await.map(|fetched| fetched.sha256) }
+    });
+    let mut others = futures::future::join_all(others);
+    let early = tokio::time::timeout(Duration::from_millis(900), &mut others).await;
+    assert!(early.is_err(), "nobody is given up: {early:?}");
+    assert!(!watch.is_running() && watch.time() < Duration::from_millis(300), "{watch:?}");
+    drop(first);
+    for fetched in others.await {
+        assert!(fetched.is_ok());
+    }
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn walk(job: &Job, rooms: &Rooms, object: &ObjectRef, report: &mut FrameRe
     } else {
         let frame = Arc::new(frame);
         let began = Instant::now();
-        let found = rooms.faces.find(Arc::clone(&frame)).await;
+        let found = rooms.faces.find(Arc::clone(&frame), &job.time).await;
         report.timings.faces = began.elapsed();
         let faces = found.map_err(|error| match error {
             NotFound::Interrupted => Stop::Interrupted,
@@ -140,7 +140,7 @@ async fn picture(
     report: &mut FrameReport,
 ) -> Result<(Frame, Share), Stop> {
     let began = Instant::now();
-    let fetched = store::fetch(rooms, job.reference.source.bucket(), object).await;
+    let fetched = store::fetch(rooms, job.reference.source.bucket(), object, &job.time).await;
     report.timings.fetch = began.elapsed();
     let fetched = fetched.map_err(|unread| match unread {
         Unread::Failed(class, detail) => Stop::unreadable(class, detail),
@@ -153,7 +153,7 @@ async fn picture(
 
     let began = Instant::now();
     let place = rooms.decode_places.acquire().await.expect("the semaphore is never closed");
-    let decoded = rooms.decode.decode(fetched.bytes).await;
+    let decoded = rooms.decode.decode_timed(fetched.bytes, &job.time).await;
     report.timings.decode = began.elapsed();
     rooms.metrics.stages.decode.observe(report.timings.decode.as_secs_f64());
     let frame = decoded.map_err(|error| match error.finding() {
@@ -267,6 +267,7 @@ async fn score(
                 report.timings.wait = report.timings.wait.max(answer.waited);
                 report.timings.inference = report.timings.inference.max(answer.inference);
                 report.device_time += answer.device_time;
+                job.time.add(answer.device_time);
                 scored.push(ScoredFace { logit: answer.logit });
                 report.faces.push(ExaminedFace { face, quality, logit: answer.logit });
             }

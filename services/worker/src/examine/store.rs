@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use forensics::{Bucket, FailureClass, ObjectRef};
-use media::{Disposition, FetchError, FetchedObject, Listed, SystemicCause};
+use media::{Disposition, FetchError, FetchedObject, Listed, Stopwatch, SystemicCause};
 
 use super::Rooms;
 
@@ -22,9 +22,15 @@ pub(super) enum Unread {
 }
 
 /// The objects below a prefix, in natural order.
-pub(super) async fn list(rooms: &Rooms, bucket: &Bucket, prefix: &str) -> Result<Vec<Listed>, Unread> {
+pub(super) async fn list(
+    rooms: &Rooms,
+    bucket: &Bucket,
+    prefix: &str,
+    time: &Stopwatch,
+) -> Result<Vec<Listed>, Unread> {
     let timer = rooms.metrics.stages.list.start_timer();
-    let listed = patiently(rooms, bucket, || rooms.store.list(bucket, prefix)).await;
+    let store = rooms.store.timed_by(time);
+    let listed = patiently(rooms, bucket, time, || store.list(bucket, prefix)).await;
     timer.observe_duration();
     listed
 }
@@ -34,9 +40,11 @@ pub(super) async fn fetch(
     rooms: &Rooms,
     bucket: &Bucket,
     object: &ObjectRef,
+    time: &Stopwatch,
 ) -> Result<FetchedObject, Unread> {
     let timer = rooms.metrics.stages.fetch.start_timer();
-    let fetched = patiently(rooms, bucket, || rooms.store.fetch(bucket, object)).await;
+    let store = rooms.store.timed_by(time);
+    let fetched = patiently(rooms, bucket, time, || store.fetch(bucket, object)).await;
     timer.observe_duration();
     fetched
 }
@@ -56,15 +64,32 @@ pub(crate) async fn wait_out(rooms: &Rooms) {
     }
 }
 
-/// Asks the store again and again, as long as it is the store that is in trouble. The room's own quick
-/// attempts are behind every error that arrives here.
-async fn patiently<T, F>(rooms: &Rooms, bucket: &Bucket, attempt: impl Fn() -> F) -> Result<T, Unread>
+/// Whether a job's time was taken up by a store that answers nobody. If so, waits until it is well again, and takes
+/// that time back.
+pub(super) async fn outage(rooms: &Rooms, bucket: &Bucket, time: &Stopwatch) -> bool {
+    if !time.is_running() || rooms.breaker.still_answers(|| probe(rooms, bucket)).await {
+        return false;
+    }
+    rooms.breaker.pass(|| probe(rooms, bucket)).await;
+    time.rewind_run();
+    true
+}
+
+/// Asks the store again and again, as long as it is the store that is in trouble; what that took is taken off the
+/// job's `time`. The room's own quick attempts are behind every error that arrives here.
+async fn patiently<T, F>(
+    rooms: &Rooms,
+    bucket: &Bucket,
+    time: &Stopwatch,
+    attempt: impl Fn() -> F,
+) -> Result<T, Unread>
 where
     F: Future<Output = Result<T, FetchError>>,
 {
     let (mut slow, mut blamed) = (0, 0);
     loop {
         rooms.breaker.pass(|| probe(rooms, bucket)).await;
+        let before = time.time();
         let error = match Box::pin(attempt()).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
@@ -86,6 +111,7 @@ where
                 return Err(Unread::Failed(FailureClass::InvalidReference, error.detail()));
             }
         };
+        time.rewind(before);
         blamed += u32::from(may_be_the_objects(cause));
         if blamed == BLAMED_MAX {
             let detail = format!("{}; the store answers other requests", error.detail());

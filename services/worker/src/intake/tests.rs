@@ -27,6 +27,7 @@ fn job() -> Job {
             submitted_at: None,
             generation: 0,
         },
+        time: media::Stopwatch::new(),
     }
 }
 

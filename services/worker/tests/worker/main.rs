@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions themselves")]
 
+mod backlog;
 mod exactly_once;
 mod harness;
 mod outages;

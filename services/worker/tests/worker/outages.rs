@@ -37,6 +37,28 @@ async fn a_store_that_falls_silent_pauses_the_worker_and_fails_no_media() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_passes_in_silence_is_the_stores_and_not_the_medias() {
+    let mut stage = Stage::new().await;
+    stage.knobs = vec![("T__S3__ATTEMPT_TIMEOUT", "1s"), ("T__WORKER__EXAMINE__DEADLINE", "1500ms")];
+    stage.knobs.push(("T__S3__ATTEMPTS_MAX", "9"));
+    stage.store.set(Tap::Held);
+    stage.submit_pictures(12).await;
+    let worker = stage.worker("worker-0");
+    stage
+        .until(async || store_in_trouble(&worker).is_some(), "the readiness page to name the silent store")
+        .await;
+    let begin = std::time::Instant::now();
+    stage.until(async || begin.elapsed().as_secs() >= 3, "twice the deadline to pass").await;
+    assert!(stage.outcomes().await.is_empty(), "nothing is judged meanwhile");
+    stage.store.set(Tap::Open);
+    stage.until_outcomes(12).await;
+    assert_eq!(worker.stop().await, Ok(()));
+    stage.assert_exactly_once(12).await;
+    let verdicts = stage.verdicts().await;
+    assert!(verdicts.iter().all(|verdict| verdict.outcome == Outcome::LikelyForged), "{verdicts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_object_that_never_comes_is_one_media_that_fails() {
     let mut stage = Stage::new().await;
     stage.knobs = IMPATIENT.to_vec();

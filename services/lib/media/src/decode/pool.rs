@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::config::{DecodeConfig, DecodeLimits};
 use super::{DecodeError, decode};
+use crate::Stopwatch;
 
 /// Threads that decode. Dropping the pool closes the queue, lets the pictures in work finish and joins.
 pub struct DecodePool {
@@ -25,6 +26,7 @@ struct Item {
     bytes: Bytes,
     reply: oneshot::Sender<Result<Frame, DecodeError>>,
     queued: Queued,
+    caller: Stopwatch,
 }
 
 #[derive(Clone)]
@@ -65,10 +67,15 @@ impl DecodePool {
     /// Decodes one picture; see [`decode()`]. Waits while the queue is full. A caller that goes away while
     /// the picture waits costs nothing: it is skipped.
     pub async fn decode(&self, bytes: Bytes) -> Result<Frame, DecodeError> {
+        self.decode_timed(bytes, &Stopwatch::new()).await
+    }
+
+    /// The same; the caller's stopwatch runs while the picture is decoded, not while it waits.
+    pub async fn decode_timed(&self, bytes: Bytes, caller: &Stopwatch) -> Result<Frame, DecodeError> {
         let queue = self.queue.as_ref().ok_or(DecodeError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let slot = queue.reserve().await.map_err(|_| DecodeError::Closed)?;
-        slot.send(Item { bytes, reply, queued: self.waiting.enter() });
+        slot.send(Item { bytes, reply, queued: self.waiting.enter(), caller: caller.clone() });
         answer.await.unwrap_or(Err(DecodeError::Closed))
     }
 }
@@ -87,14 +94,16 @@ impl Drop for DecodePool {
 fn work(items: &Mutex<mpsc::Receiver<Item>>, limits: &DecodeLimits, metrics: &PoolMetrics) {
     loop {
         let next = items.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).blocking_recv();
-        let Some(Item { bytes, reply, queued }) = next else { return };
+        let Some(Item { bytes, reply, queued, caller }) = next else { return };
         drop(queued);
         if reply.is_closed() {
             continue;
         }
         metrics.in_flight.inc();
         let started = Instant::now();
+        let running = caller.run();
         let result = guarded(|| decode(&bytes, limits));
+        drop(running);
         drop(bytes);
         metrics.in_flight.dec();
         metrics.seconds.observe(started.elapsed().as_secs_f64());
