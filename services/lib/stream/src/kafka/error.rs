@@ -52,9 +52,11 @@ pub(crate) fn told_code(doing: Doing<'_>, code: Code, said: &str) -> StreamError
             let right = match doing {
                 Doing::Writing(_) => "WRITE",
                 Doing::Creating(_) => "CREATE",
-                _ => "READ and DESCRIBE",
+                _ => "DESCRIBE, and READ or WRITE",
             };
-            refused(format!("the principal of this login has no {right} right on the topic: add the ACL"))
+            refused(format!(
+                "the principal of this login lacks the right ({right}) on the topic: add the ACL"
+            ))
         }
         Code::GroupAuthorizationFailed => {
             refused("the principal of this login has no READ right on the group: add the ACL".to_owned())

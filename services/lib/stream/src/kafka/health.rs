@@ -20,6 +20,8 @@ const WELL: Duration = Duration::from_secs(5);
 const UNWELL: Duration = Duration::from_millis(250);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long one may take that is not expected: meanwhile nobody hears what the client complains of.
+const ANSWER_UNWELL: Duration = Duration::from_millis(500);
 /// How long each listening lasts.
 const LISTEN: Duration = Duration::from_millis(100);
 
@@ -44,15 +46,15 @@ impl Pulse {
             let due = if is_well { WELL } else { UNWELL };
             let complains = self.troubles.take_shaken();
             if complains || asked.is_none_or(|at: Instant| at.elapsed() >= due) {
-                is_well = self.ask();
+                is_well = self.ask(if is_well { ANSWER } else { ANSWER_UNWELL });
                 asked = Some(Instant::now());
             }
             drop(self.client.poll(LISTEN));
         }
     }
 
-    fn ask(&self) -> bool {
-        let asked = self.catalog.refresh(&self.client, ANSWER);
+    fn ask(&self, patience: Duration) -> bool {
+        let asked = self.catalog.refresh(&self.client, patience);
         if asked.is_ok() {
             self.troubles.forget();
             self.health.send_if_modified(|health| {

@@ -38,6 +38,7 @@ use async_trait::async_trait;
 use ops::Failpoints;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::watch;
 
@@ -53,7 +54,7 @@ use catalog::{Catalog, Counts, knows};
 use client::{Clients, Ear, Troubles};
 use committing::Committing;
 use crew::Crew;
-use error::{Doing, told, unreachable};
+use error::{Doing, told, told_code, unreachable};
 use health::Pulse;
 use member::{KafkaMember, Shared};
 use ownership::{Epochs, Ownership};
@@ -244,8 +245,29 @@ impl Core {
             return Ok(counts);
         }
         let counts = self.refresh()?;
-        knows(&counts, places)?;
-        Ok(counts)
+        match knows(&counts, places) {
+            Ok(()) => Ok(counts),
+            Err(StreamError::UnknownTopic { topic }) => Err(self.unknown(&topic)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why a topic is not on the list: it is not there, or this login may not see it. Asked for by its name, the
+    /// broker tells the two apart.
+    fn unknown(&self, topic: &str) -> StreamError {
+        let absent = StreamError::UnknownTopic { topic: topic.to_owned() };
+        let Ok(enquirer) = self.enquirer() else { return absent };
+        let Ok(metadata) = enquirer.fetch_metadata(Some(topic), self.config.request_timeout) else {
+            return absent;
+        };
+        let errors = metadata.topics().iter().filter_map(|topic| topic.error());
+        match errors
+            .map(RDKafkaErrorCode::from)
+            .find(|code| *code == RDKafkaErrorCode::TopicAuthorizationFailed)
+        {
+            Some(code) => told_code(Doing::Reading(topic), code, ""),
+            None => absent,
+        }
     }
 
     /// Decides each record's place. Blocks where a topic is not known yet.

@@ -87,12 +87,12 @@ impl Transactor {
 
     /// One transaction from begin to commit. Blocks for at most the transaction's timeout and a moment.
     pub(crate) fn transact(&self, rows: &[Row], moves: Option<&Moves>) -> Attempt {
+        self.failpoints.reach("before-begin");
         let began = Instant::now();
         // The broker counts the timeout from the first record. Whoever gives up earlier than the broker does is
         // never fenced by it.
         let deadline = began + self.timeout;
         let produced_by = began + self.timeout.mul_f64(0.6);
-        self.failpoints.reach("before-begin");
         if let Err(error) = self.producer.begin_transaction() {
             return self.failed(&error, Doing::Slot(&self.slot), None);
         }

@@ -1,15 +1,16 @@
 //! Faults between members and broker. Numbers are rows of the fault matrix.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use stream::{Commit, Log, LogHealth, MemberEvent};
+use stream::{Commit, Log, LogHealth, MemberEvent, TopicPartition};
 use testbed::Kafka;
 
 use super::proxy::{Hold, Proxy};
 use super::support::{
-    DEADLINE, append, assigned, audit, commit, connect, copy, membership, metric, name, records, settings,
-    soon, topic, until_done,
+    DEADLINE, all, append, assigned, audit, commit, connect, copy, copy_through, membership, metric, name,
+    records, settings, soon, topic, until_done,
 };
 
 /// Row 13: after the broker is back, work goes on within this.
@@ -25,15 +26,29 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
     let (group, slot) = (name("group"), name("slot"));
     let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
     let copied = AtomicUsize::new(0);
+    let gate = tokio::sync::Mutex::default();
     let mut health = log.health();
     let scenario = async {
         for _ in 0..2 {
             append(&log, &input, 2000).await;
             soon("work under way", until_many(&copied, copied.load(Ordering::Relaxed) + 300)).await;
+            // Not between a decision and its markers: Kafka 4.4.0 as a single node, killed there, writes at its
+            // restart that the transaction is complete, and never writes the markers (seen in its log, 2026-11-27).
+            // The transaction hangs for ever then, whatever its client does.
+            let between = gate.lock().await;
+            let shown = || async {
+                (all(&log, &output, 4).await.len() == copied.load(Ordering::Relaxed)).then_some(())
+            };
+            testbed::until_async("every marker is written", DEADLINE, shown).await;
+            // The answer waits for the one of the offsets.
+            let names: Vec<_> = (0..4).map(|index| TopicPartition::new(Arc::clone(&input), index)).collect();
+            log.committed(&group, &names).await.unwrap();
+            drop(between);
             kafka.kill().unwrap();
             let not_ready = soon("the loss is noticed", health.wait_for(|health| !health.is_ready())).await;
             let LogHealth::NotReady { reason } = not_ready.unwrap().clone() else { unreachable!() };
             assert!(reason.contains(&bootstrap) && reason.contains("kafka.bootstrap_servers"), "{reason}");
+            let stuck = copied.load(Ordering::Relaxed);
             // Off this task: the worker goes on in vain meanwhile.
             let restart = move || {
                 kafka.restart().unwrap();
@@ -42,7 +57,7 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
             kafka = tokio::task::spawn_blocking(restart).await.unwrap();
             let back = Instant::now();
             append(&log, &input, 1).await;
-            soon("work goes on", until_many(&copied, copied.load(Ordering::Relaxed) + 1)).await;
+            soon("work goes on", until_many(&copied, stuck + 1)).await;
             let took = back.elapsed();
             assert!(took < RECOVERY, "work went on after {took:?}");
             soon("health", health.wait_for(LogHealth::is_ready)).await.unwrap();
@@ -50,7 +65,7 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
         until_done(&log, &group, &input, &output, 4).await;
     };
     tokio::select! {
-        error = copy(&mut *member, &output, &copied) => panic!("the member ended: {error}"),
+        error = copy_through(&mut *member, &output, &copied, &gate) => panic!("the member ended: {error}"),
         () = scenario => {}
     }
     assert_eq!(audit(&log, &group, &input, &output, 4).await, 4002);

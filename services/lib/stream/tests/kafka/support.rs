@@ -35,6 +35,11 @@ pub async fn connect(settings: KafkaSettings) -> (KafkaLog, Registry) {
 }
 
 pub async fn connect_with(settings: KafkaSettings, failpoints: ops::Failpoints) -> (KafkaLog, Registry) {
+    // For whoever looks for the reason of a failure: STREAM_TEST_LOG=stream=debug.
+    if let Ok(level) = std::env::var("STREAM_TEST_LOG") {
+        let format = ops::telemetry::Format::Pretty;
+        ops::telemetry::init(&ops::telemetry::TelemetryConfig { format, level: level.try_into().unwrap() });
+    }
     let registry = Registry::new();
     let metrics = Metrics::register(&registry).unwrap();
     let log = KafkaLog::connect(settings.check().unwrap(), metrics, failpoints).await.unwrap();
@@ -48,7 +53,7 @@ pub fn metric(registry: &Registry, name: &str, label: Option<&str>) -> f64 {
     let counts = |metric: &&prometheus::proto::Metric| {
         label.is_none_or(|wanted| metric.get_label().iter().any(|pair| pair.value() == wanted))
     };
-    family.get_metric().iter().filter(counts).map(|metric| metric.get_counter().value()).sum()
+    family.get_metric().iter().filter(counts).map(|metric| metric.get_counter().get_value()).sum()
 }
 
 pub async fn topic(log: &KafkaLog, purpose: &str, partitions: i32) -> Arc<str> {
@@ -121,6 +126,16 @@ pub fn outcome(output: &Arc<str>, input: &Position) -> NewRecord {
 /// Copies inputs to outputs, a transaction for each fetch, and counts what it has committed. Whatever happens it
 /// does what a worker does: give the work up, and take in what it is given again. Ends when the slot is fenced.
 pub async fn copy(member: &mut dyn Member, output: &Arc<str>, copied: &AtomicUsize) -> StreamError {
+    copy_through(member, output, copied, &tokio::sync::Mutex::default()).await
+}
+
+/// As [`copy`], each commit with this gate held.
+pub async fn copy_through(
+    member: &mut dyn Member,
+    output: &Arc<str>,
+    copied: &AtomicUsize,
+    gate: &tokio::sync::Mutex<()>,
+) -> StreamError {
     let committer = member.committer();
     loop {
         let event = match member.next().await {
@@ -131,6 +146,7 @@ pub async fn copy(member: &mut dyn Member, output: &Arc<str>, copied: &AtomicUsi
         let outcomes: Vec<_> = records.iter().map(|record| outcome(output, &record.position)).collect();
         let next_offset = records.last().unwrap().position.offset + 1;
         let offsets = vec![CommitOffset { partition, epoch, next_offset }];
+        let _gate = gate.lock().await;
         match committer.commit(Transaction { records: outcomes, offsets }).await {
             Commit::Committed { .. } => drop(copied.fetch_add(records.len(), Ordering::Relaxed)),
             given_up => tracing::info!(?given_up),

@@ -1,7 +1,7 @@
 //! Row 8: a member that stood still past its session, and goes on. It is a process of its own, stopped by a
 //! failpoint within its commit: where only the broker can refuse it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
