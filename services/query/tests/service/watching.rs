@@ -90,10 +90,11 @@ async fn a_watcher_that_does_not_read_gets_a_gap_marker_and_holds_nobody_up() {
     .await;
     let mut slow = watch(&service, from_start()).await;
     let mut fast = watch(&service, from_start()).await;
-    let missed = || service.metric("touchstone_query_watch_missed_total") > 0.0;
-    let mut published = 0_u64;
+    // On a busy machine the fast one misses some as well, and is told.
+    let (mut published, mut told_fast) = (0_u64, 0);
+    let missed = |told: u64| service.metric("touchstone_query_watch_missed_total") > told as f64;
     // More than all windows between here and there hold.
-    while !missed() {
+    while !missed(told_fast) {
         let batch: Vec<_> = (0..200)
             .map(|n| {
                 let detail = "x".repeat(4_000);
@@ -106,7 +107,10 @@ async fn a_watcher_that_does_not_read_gets_a_gap_marker_and_holds_nobody_up() {
         while taken < 200 {
             match next(&mut fast).await.event.unwrap() {
                 Event::Verdict(_) => taken += 1,
-                Event::Gap(gap) => taken += gap.missed_count,
+                Event::Gap(gap) => {
+                    taken += gap.missed_count;
+                    told_fast += gap.missed_count;
+                }
                 Event::Heartbeat(_) => {}
             }
         }
