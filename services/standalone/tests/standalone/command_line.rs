@@ -4,6 +4,8 @@ use std::path::Path;
 
 use cli::Status;
 use standalone::Standalone;
+use stream::local::{LocalConfig, LocalLog};
+use stream::{Log, NewRecord, Position};
 use tempfile::TempDir;
 
 use crate::stage::{self, Answer, touchstone};
@@ -77,6 +79,40 @@ async fn submit_waits_and_everything_can_be_read_back() {
     assert_eq!(audited.status, Status::Ok, "{audited:?}");
     assert!(audited.out.contains("nothing is lost, nothing is double"), "{}", audited.out);
     stage.standalone.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_promise_has_its_place_and_its_exit_code() {
+    let mut stage = Stage::new().await;
+    stage.run(&["submit", text(stage.pictures.path())]).await;
+    stage.standalone.stop().await.unwrap();
+    let place = plant(stage.data.path()).await;
+    stage.standalone = stage::start(stage.data.path()).await;
+
+    let audited = stage.run(&["verify"]).await;
+    assert_eq!(audited.status, Status::Data, "{audited:?}");
+    let input = "OUTCOME_WITHOUT_INPUT input touchstone.media.standard.v1/0@99999";
+    let line = audited.out.lines().find(|line| line.starts_with(input)).expect("a line for it");
+    assert!(line.contains(&format!(" outcome {place}")), "{line}");
+    assert!(audited.out.contains("promises are broken"), "{}", audited.out);
+    let audited = stage.run(&["verify", "-o", "json"]).await;
+    let first = &lines(&audited)[0]["violation"];
+    assert_eq!((audited.status, &first["input"]["offset"]), (Status::Data, &"99999".into()), "{first}");
+    stage.standalone.stop().await.unwrap();
+}
+
+/// Writes an outcome whose input is not there into a log that nobody else holds open.
+async fn plant(data: &Path) -> Position {
+    let metrics = stream::Metrics::register(&ops::metrics::Registry::new()).unwrap();
+    let log = LocalLog::open(LocalConfig::new(data.join("log")), metrics).unwrap();
+    let topics = proto::topics::Topics::default();
+    let input =
+        forensics::InputPosition { topic: topics.media_standard.clone(), partition: 0, offset: 99_999 };
+    let mut outcome = NewRecord::keyed(topics.dead_letters.as_str(), "k", "no reference");
+    outcome.headers = proto::topics::outcome_headers(&input, "worker-0", "test");
+    let place = log.append(vec![outcome]).await.unwrap().remove(0);
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    place
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
