@@ -2,8 +2,9 @@
 //!
 //! **What it does.** [`Log`] is the one seam between Touchstone and whatever keeps its records: join a
 //! consumer group as a [`Member`], commit outcome records and input offsets in one [`Transaction`], append,
-//! read without a group, ask for watermarks and committed offsets, administer topics. [`local`] is the
-//! embedded implementation, one SQLite file; [`offsets`] tells which finished work may be committed.
+//! read without a group, ask for watermarks and committed offsets, administer topics. [`kafka`] is Apache Kafka
+//! through librdkafka, [`local`] the embedded implementation, one SQLite file; [`offsets`] tells which finished work
+//! may be committed.
 //!
 //! **In and out.** In: records as bytes, and offsets to commit. Out: records with their positions, changes of
 //! ownership ([`MemberEvent`]), and for every transaction one of four answers ([`Commit`]).
@@ -12,8 +13,8 @@
 //! says "committed" before the bytes are durable. It never retries a transaction: rewinding and doing the work
 //! again is the only repair, and the caller sees it as a revocation followed by an assignment.
 //!
-//! **Where to start.** `log.rs` for the trait, `member.rs` for membership and commits, then `local/mod.rs`.
-//! [`conformance`] is the trait's meaning as tests; every implementation passes it.
+//! **Where to start.** `log.rs` for the trait, `member.rs` for membership and commits, then `kafka/mod.rs` or
+//! `local/mod.rs`. [`conformance`] is the trait's meaning as tests; every implementation passes it.
 //!
 //! **Before changing it.** Ownership is protected by epochs and by nothing else: a transaction is checked
 //! against them in the same critical section that commits it. Whatever moves a partition must go through the

@@ -145,6 +145,7 @@ impl Committing {
                 settled.push((partition, epoch, start));
             }
         }
+        tracing::debug!(group = &*group, ?settled, "partitions are settled");
         self.shared.inbox.hold(&settled);
         Ok(())
     }

@@ -150,6 +150,9 @@ impl Receipts for Round {
 #[derive(Default)]
 pub(crate) struct Batches;
 
+/// The offsets of a batch in its records' order, or the first record that failed, and how.
+type Appended = Result<Vec<i64>, (usize, KafkaError)>;
+
 /// Records that were appended together.
 pub(crate) struct Batch {
     /// Guards the answers and who waits for them; held to note one.
@@ -160,7 +163,7 @@ struct BatchState {
     open: usize,
     offsets: Vec<i64>,
     failed: Option<(usize, KafkaError)>,
-    reply: Option<oneshot::Sender<Result<Vec<i64>, (usize, KafkaError)>>>,
+    reply: Option<oneshot::Sender<Appended>>,
 }
 
 /// A record of a batch.
@@ -168,7 +171,7 @@ pub(crate) type InBatch = Box<(std::sync::Arc<Batch>, usize)>;
 
 impl Batch {
     /// A batch of so many records, and where its answer comes.
-    pub(crate) fn new(records: usize) -> (Self, oneshot::Receiver<Result<Vec<i64>, (usize, KafkaError)>>) {
+    pub(crate) fn new(records: usize) -> (Self, oneshot::Receiver<Appended>) {
         let (reply, answer) = oneshot::channel();
         let state =
             BatchState { open: records, offsets: vec![-1; records], failed: None, reply: Some(reply) };

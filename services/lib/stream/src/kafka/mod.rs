@@ -32,7 +32,7 @@ mod transactor;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ops::Failpoints;
@@ -71,6 +71,8 @@ pub struct KafkaLog {
     core: Arc<Core>,
 }
 
+/// How long one question for a partition's ends may take; it is put again until the request's own timeout.
+const ENDS: Duration = Duration::from_secs(1);
 /// Groups whose offsets are asked for again and again: so many clients are kept for it.
 const ONLOOKERS_MAX: usize = 4;
 /// Log lines and errors of such a client that are taken out after each question.
@@ -148,10 +150,11 @@ impl KafkaLog {
         };
         let waited = tokio::time::timeout(core.config.request_timeout, answered.wait_for(is_final)).await;
         match waited {
-            Ok(Ok(answer)) => match &*answer {
-                Some(Err(error)) => return Err(error.clone()),
-                _ => {}
-            },
+            Ok(Ok(answer)) => {
+                if let Some(Err(error)) = &*answer {
+                    return Err(error.clone());
+                }
+            }
             Ok(Err(_)) => return Err(core.closed()),
             Err(_) => return Err(unreachable(&core.config, core.troubles.last().as_ref())),
         }
@@ -318,11 +321,17 @@ impl Core {
 
     fn ends(&self, partition: &TopicPartition) -> Result<Watermarks, StreamError> {
         self.counts_with([(&*partition.topic, Some(partition.partition))].into_iter())?;
-        let (low, high) = self
-            .enquirer()?
-            .fetch_watermarks(&partition.topic, partition.partition, self.config.request_timeout)
-            .map_err(|error| told(Doing::Reading(&partition.topic), &error))?;
-        Ok(Watermarks { low, high })
+        let enquirer = self.enquirer()?;
+        let until = Instant::now() + self.config.request_timeout;
+        loop {
+            // Right after a broker's restart librdkafka may wait for a leader in vain that it could ask for anew.
+            let patience = until.saturating_duration_since(Instant::now()).min(ENDS);
+            match enquirer.fetch_watermarks(&partition.topic, partition.partition, patience) {
+                Ok((low, high)) => return Ok(Watermarks { low, high }),
+                Err(_) if Instant::now() < until && !self.crew.is_closing() => {}
+                Err(error) => return Err(told(Doing::Reading(&partition.topic), &error)),
+            }
+        }
     }
 
     fn start_reading(

@@ -280,7 +280,8 @@ impl Poller<'_> {
                 tracing::warn!(%partition, %error, "a partition could not be assigned");
                 return false;
             }
-            assigned.insert(partition.clone(), false);
+            // librdkafka keeps a pause beyond the assignment that it was for: as if paused, so that it is resumed.
+            assigned.insert(partition.clone(), true);
             self.shared.inbox.sought(partition, wish);
             return true;
         }

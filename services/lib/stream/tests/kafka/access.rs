@@ -93,7 +93,7 @@ async fn logins_and_rights_are_told_apart() {
     let error = alice.append(vec![NewRecord::keyed(topic.clone(), "k", "v")]).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Fatal);
     assert!(error.to_string().contains(&*topic) && error.to_string().contains("ACL"), "{error}");
-    let joined = alice.join(membership(&name("group"), &name("slot"), &[topic.clone()])).await;
+    let joined = alice.join(membership(&name("group"), &name("slot"), std::slice::from_ref(&topic))).await;
     let error = joined.err().expect("no right to read");
     assert!(error.to_string().contains(&*topic) && error.to_string().contains("ACL"), "{error}");
 
