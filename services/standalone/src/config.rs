@@ -332,8 +332,14 @@ mod tests {
             ("TOUCHSTONE_STANDALONE__QUERY__STORE__URL", "postgresql://ada@localhost/verdicts"),
         ];
         let errors = load(Overrides::default(), &environment).unwrap_err().errors;
-        let keys =
-            ["standalone.bucket", "log.synchronous", "query.store.readers", "jobs_max", "s3.endpoint", "own store"];
+        let keys = [
+            "standalone.bucket",
+            "log.synchronous",
+            "query.store.readers",
+            "jobs_max",
+            "s3.endpoint",
+            "own store",
+        ];
         for key in keys {
             assert!(errors.iter().any(|error| error.contains(key)), "{key} in {errors:?}");
         }
