@@ -64,6 +64,7 @@ pub struct FleetBuilder {
     partitions: usize,
     stores: Vec<StoreKind>,
     kafka: KafkaVersion,
+    broker: Vec<(String, String)>,
     folder: Option<PathBuf>,
     programs: Option<Programs>,
     model: String,
@@ -79,6 +80,7 @@ impl FleetBuilder {
             partitions: 4,
             stores: vec![StoreKind::Sqlite],
             kafka: KafkaVersion::Newest,
+            broker: Vec::new(),
             folder: None,
             programs: None,
             model: "scripted".to_owned(),
@@ -113,6 +115,13 @@ impl FleetBuilder {
     #[must_use]
     pub fn kafka(mut self, version: KafkaVersion) -> Self {
         self.kafka = version;
+        self
+    }
+
+    /// A line of the broker's `server.properties`.
+    #[must_use]
+    pub fn broker_setting(mut self, name: &str, value: &str) -> Self {
+        self.broker.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -162,6 +171,7 @@ impl FleetBuilder {
         let temporary = self.folder.is_none().then_some(temporary);
 
         let kafka = Kafka::builder().version(self.kafka).folder(&folder.join("kafka"));
+        let kafka = self.broker.iter().fold(kafka, |kafka, (name, value)| kafka.setting(name, value));
         let kafka = kafka.start().expect("Kafka starts");
         let gateway = VersityGateway::start_in(&folder.join("objects")).expect("versitygw starts");
         std::fs::create_dir_all(gateway.buckets().join(BUCKET)).expect("a bucket is a folder");
