@@ -58,7 +58,10 @@ async fn one_verdict_per_media_survives_five_kills() {
         let report = standalone.verify();
         assert!(report.contains(&MEDIA.to_string()), "the auditor saw every media:\n{report}");
         let judged = standalone.metric("touchstone_worker_media_total", "");
-        assert!(judged as usize > submitted - before, "the last life took over what the one before had in hand");
+        assert!(
+            judged as usize > submitted - before,
+            "the last life took over what the one before had in hand"
+        );
     }
 }
 

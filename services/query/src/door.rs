@@ -50,12 +50,8 @@ impl Query {
         };
         ops.tasks.spawn("projector", projector.run(ops.shutdown.clone()));
         let topics = config.topics.clone();
-        let audit = Audit::new(
-            Arc::clone(&log),
-            Some(store.clone()),
-            topics,
-            Arc::clone(&config.worker_group),
-        );
+        let audit =
+            Audit::new(Arc::clone(&log), Some(store.clone()), topics, Arc::clone(&config.worker_group));
         let audits = Audits {
             audit,
             room: Arc::new(Semaphore::new(config.audits_max)),

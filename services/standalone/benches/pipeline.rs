@@ -74,7 +74,8 @@ impl Stage {
         let ops = Ops::new("bench", Duration::from_secs(30))?;
         let topics = Topics::default();
         let metrics = stream::Metrics::register(&ops.registry)?;
-        let log = LocalLog::open(LocalConfig::new(folder.join("log")), metrics.clone()).expect("a fresh folder");
+        let log =
+            LocalLog::open(LocalConfig::new(folder.join("log")), metrics.clone()).expect("a fresh folder");
         let names = topics.all_media().into_iter().chain([&*topics.verdicts, &*topics.dead_letters]);
         let specs: Vec<_> = names
             .map(|name| TopicSpec {

@@ -28,7 +28,9 @@ impl LagWatch {
             let round = async {
                 match stream::lag(&*self.log, &self.group, &partitions).await {
                     Ok(lags) => self.metrics.set_lag(&lags),
-                    Err(error) => tracing::debug!("the log does not say how far the group is behind: {error}"),
+                    Err(error) => {
+                        tracing::debug!("the log does not say how far the group is behind: {error}")
+                    }
                 }
                 tokio::time::sleep(EVERY).await;
             };

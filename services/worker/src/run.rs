@@ -107,7 +107,8 @@ pub async fn run(config: Config, log: LogHandle, engines: Engines, ops: Ops) -> 
     let publisher = Publisher::new(receiver, member.committer(), config.publish, identity);
     let publisher = ops.tasks.spawn("publish", publisher.run());
     let (assigned, followed) = watch::channel(Vec::new());
-    let lag = LagWatch { log: Arc::clone(&log), metrics: log_metrics, group: config.group, assigned: followed };
+    let lag =
+        LagWatch { log: Arc::clone(&log), metrics: log_metrics, group: config.group, assigned: followed };
     ops.tasks.spawn_finite("lag", lag.run());
     tracing::info!(slot = &*config.slot, model = facts.identity.name, "worker takes media in");
     let intake = Intake {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use e2e::fleet::Fleet;
 use e2e::binaries::root;
+use e2e::fleet::Fleet;
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

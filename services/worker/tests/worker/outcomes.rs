@@ -119,7 +119,11 @@ async fn a_reference_in_json_is_judged_like_any_other() {
     let ends: BTreeMap<&str, Outcome> = verdicts.iter().map(|v| (v.media_id.as_str(), v.outcome)).collect();
     let gone = Outcome::Failed(FailureClass::ObjectNotFound);
     assert_eq!(ends, [("gone", gone), ("white", Outcome::LikelyForged)].into());
-    assert_eq!(stage.records(&stage.topics.dead_letters).await.len(), 1, "what is cut short nobody can parse");
+    assert_eq!(
+        stage.records(&stage.topics.dead_letters).await.len(),
+        1,
+        "what is cut short nobody can parse"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -113,7 +113,11 @@ async fn the_lag_is_what_is_not_committed_and_zero_in_the_end() {
     let lags = || -> Vec<f64> {
         let families = registry.gather();
         let family = families.iter().find(|family| family.name() == LAG);
-        family.map_or(&[][..], |family| family.get_metric()).iter().map(|m| m.get_gauge().get_value()).collect()
+        family
+            .map_or(&[][..], |family| family.get_metric())
+            .iter()
+            .map(|m| m.get_gauge().get_value())
+            .collect()
     };
     stage.until(async || lags().iter().sum::<f64>() == 40.0, "all that was submitted to lag").await;
     assert_eq!(lags().len(), 3 * PARTITIONS as usize, "one series for each partition of each lane");
