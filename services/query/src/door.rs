@@ -33,9 +33,10 @@ impl Query {
     pub async fn open(config: &Config, log: Arc<dyn Log>, ops: &Ops) -> Result<Self, Exit> {
         let metrics = Metrics::register(&ops.registry)?;
         let topic: Arc<str> = config.topics.verdicts.as_str().into();
-        let store = Store::open(&config.store, &topic, &ops.tasks).await.map_err(|error| match error {
-            StoreError::Refused { .. } => ExitReason::Refused.because(error),
-            error => ExitReason::Unavailable.because(error),
+        let store = Store::open(&config.store, &topic, &ops.tasks).await.map_err(|error| {
+            let is_refused = matches!(error, StoreError::Refused { .. });
+            let reason = if is_refused { ExitReason::Refused } else { ExitReason::Unavailable };
+            reason.because(format_args!("query.store: {error}"))
         })?;
         let (sender, projected) = watch::channel(Projected::new());
         let gate = ops.readiness.gate("projector");
