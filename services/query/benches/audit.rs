@@ -1,6 +1,7 @@
 //! The auditor at size: the memory it takes beyond what the service holds anyway, and how fast it reads.
 //!
-//! `cargo bench -p query --profile dev --bench audit -- [--records N]`, 200,000 references by default. One process
+//! `cargo bench -p query --profile dev --bench audit -- [--records N] [--folder DIR]`, 200,000 references by
+//! default; a folder that is filled already is audited as it is, and stays. One process
 //! fills log and store, each reference with its verdict and its row; another one opens them and audits, asked over
 //! gRPC, so that what the one has taken from the system is not counted as the other's.
 #![allow(clippy::print_stdout, missing_docs)]
@@ -46,14 +47,16 @@ fn main() {
     if let Some(folder) = value("--fill") {
         return runtime.block_on(fill(Path::new(&folder), records));
     }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let began = Instant::now();
-    let myself = std::env::current_exe().expect("a bench has a path");
-    let mut filler = Command::new(myself);
-    filler.arg("--fill").arg(folder.path()).args(["--records", &records.to_string()]);
-    assert!(filler.status().expect("it starts").success(), "log and store could not be filled");
-    println!("{records} references, verdicts and rows in {:.0} s", began.elapsed().as_secs_f64());
-    runtime.block_on(audit(folder.path(), records));
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = value("--folder").map_or(temporary.path().to_owned(), PathBuf::from);
+    if !folder.join("store.db").exists() {
+        let began = Instant::now();
+        let mut filler = Command::new(std::env::current_exe().expect("a bench has a path"));
+        filler.arg("--fill").arg(&folder).args(["--records", &records.to_string()]);
+        assert!(filler.status().expect("it starts").success(), "log and store could not be filled");
+        println!("{records} references, verdicts and rows in {:.0} s", began.elapsed().as_secs_f64());
+    }
+    runtime.block_on(audit(&folder, records));
 }
 
 /// The log and query over it.
