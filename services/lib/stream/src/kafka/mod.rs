@@ -32,7 +32,7 @@ mod transactor;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ops::Failpoints;
@@ -71,8 +71,6 @@ pub struct KafkaLog {
     core: Arc<Core>,
 }
 
-/// How long one question for a partition's ends may take; it is put again until the request's own timeout.
-const ENDS: Duration = Duration::from_secs(1);
 /// Groups whose offsets are asked for again and again: so many clients are kept for it.
 const ONLOOKERS_MAX: usize = 4;
 /// Log lines and errors of such a client that are taken out after each question.
@@ -321,17 +319,11 @@ impl Core {
 
     fn ends(&self, partition: &TopicPartition) -> Result<Watermarks, StreamError> {
         self.counts_with([(&*partition.topic, Some(partition.partition))].into_iter())?;
-        let enquirer = self.enquirer()?;
-        let until = Instant::now() + self.config.request_timeout;
-        loop {
-            // Right after a broker's restart librdkafka may wait for a leader in vain that it could ask for anew.
-            let patience = until.saturating_duration_since(Instant::now()).min(ENDS);
-            match enquirer.fetch_watermarks(&partition.topic, partition.partition, patience) {
-                Ok((low, high)) => return Ok(Watermarks { low, high }),
-                Err(_) if Instant::now() < until && !self.crew.is_closing() => {}
-                Err(error) => return Err(told(Doing::Reading(&partition.topic), &error)),
-            }
-        }
+        let (low, high) = self
+            .enquirer()?
+            .fetch_watermarks(&partition.topic, partition.partition, self.config.request_timeout)
+            .map_err(|error| told(Doing::Reading(&partition.topic), &error))?;
+        Ok(Watermarks { low, high })
     }
 
     fn start_reading(

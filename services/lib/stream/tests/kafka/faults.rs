@@ -67,12 +67,13 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
             soon("health", health.wait_for(LogHealth::is_ready)).await.unwrap();
         }
         until_done(&log, &group, &input, &output, 4).await;
+        // Here, where the broker still lives.
+        assert_eq!(audit(&log, &group, &input, &output, 4).await, 4002);
     };
     tokio::select! {
         error = copy_through(&mut *member, &output, &copied, &gate) => panic!("the member ended: {error}"),
         () = scenario => {}
     }
-    assert_eq!(audit(&log, &group, &input, &output, 4).await, 4002);
 }
 
 /// Waits until this many were copied.
