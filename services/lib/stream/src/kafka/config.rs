@@ -189,6 +189,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("group.protocol.type", GUARANTEES),
     ("heartbeat.interval.ms", "use kafka.session_timeout: a third of it is taken"),
     ("isolation.level", GUARANTEES),
+    // Without the word of a lost connection nobody knows that a transaction may be in doubt.
+    ("log.connection.close", GUARANTEES),
     ("log.queue", GUARANTEES),
     ("max.in.flight", GUARANTEES),
     ("max.in.flight.requests.per.connection", GUARANTEES),

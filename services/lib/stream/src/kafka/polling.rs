@@ -57,8 +57,9 @@ pub(crate) struct Callback {
 struct Places {
     /// What the group has given.
     given: BTreeSet<TopicPartition>,
-    /// What of it librdkafka fetches from, and whether that is paused.
-    assigned: BTreeMap<TopicPartition, bool>,
+    /// What of it librdkafka fetches from, and whether that is paused: `None` when nobody has said so yet, since
+    /// librdkafka keeps a pause beyond the assignment that it was for.
+    assigned: BTreeMap<TopicPartition, Option<bool>>,
 }
 
 impl Callback {
@@ -248,8 +249,8 @@ impl Poller<'_> {
         let mut changes = Vec::new();
         for (partition, paused) in assigned.iter_mut() {
             let pause = !is_wanted(partition);
-            if pause != *paused {
-                *paused = pause;
+            if *paused != Some(pause) {
+                *paused = Some(pause);
                 changes.push((partition.clone(), pause));
             }
         }
@@ -269,7 +270,7 @@ impl Poller<'_> {
     /// Sets the consumer to where the wish wants it; false when that has to be tried again.
     fn place(
         &self,
-        assigned: &mut BTreeMap<TopicPartition, bool>,
+        assigned: &mut BTreeMap<TopicPartition, Option<bool>>,
         partition: &TopicPartition,
         wish: Wish,
     ) -> bool {
@@ -280,8 +281,7 @@ impl Poller<'_> {
                 tracing::warn!(%partition, %error, "a partition could not be assigned");
                 return false;
             }
-            // librdkafka keeps a pause beyond the assignment that it was for: as if paused, so that it is resumed.
-            assigned.insert(partition.clone(), true);
+            assigned.insert(partition.clone(), None);
             self.shared.inbox.sought(partition, wish);
             return true;
         }

@@ -180,8 +180,8 @@ impl Transactor {
 }
 
 fn remaining(deadline: Instant) -> Duration {
-    // Zero would mean "do not wait at all".
-    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(10))
+    // Zero would mean "do not wait at all"; and a process that was stopped for a while shall hear why it is refused.
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
 }
 
 /// Whether nobody can say what the broker did.
