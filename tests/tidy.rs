@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["worker", "scheduler", "query", "stream", "media", "models", "proto", "ops", "forensics"],
     ),
     ("testbed", &[]),
-    ("e2e", &["testbed", "standalone", "cli", "stream", "proto", "ops", "forensics", "media"]),
+    ("e2e", &["testbed", "stream", "proto", "ops", "forensics", "media"]),
 ];
 
 /// One heavy thing per crate; everything else compiles bare.
