@@ -244,9 +244,7 @@ impl Intake {
                 Ok(Instant::now() + RETRY_PAUSE)
             }
             Disposition::Restart => Err(publish::fenced(&self.slot, &error.to_string())),
-            Disposition::Reject | Disposition::Fatal => {
-                Err(ExitReason::Bug.because(format_args!("intake: {error}")))
-            }
+            Disposition::Reject | Disposition::Fatal => Err(error.clone().into()),
         }
     }
 

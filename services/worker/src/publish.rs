@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use forensics::Lane;
 use ops::{Exit, ExitReason};
-use stream::{AbortReason, Commit, Committer};
+use stream::{AbortReason, Commit, Committer, Disposition};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -123,6 +123,12 @@ impl Publisher {
                         let why = "the log refused a transaction for partitions that it does not hold";
                         return Err(ExitReason::Bug.because(why));
                     }
+                }
+                Commit::Aborted { reason: AbortReason::Failed(error) }
+                    if error.disposition() == Disposition::Fatal =>
+                {
+                    // A right or a topic is missing: the next transaction would fail as this one did.
+                    return Err(error.into());
                 }
                 Commit::Aborted { reason: AbortReason::Failed(error) } => {
                     tracing::warn!("transaction aborted, its inputs will be taken in again: {error}");
