@@ -24,7 +24,6 @@ async fn a_store_that_falls_silent_pauses_the_worker_and_fails_no_media() {
     stage
         .until(async || store_in_trouble(&worker).is_some(), "the readiness page to name the silent store")
         .await;
-    assert!(store_in_trouble(&worker).is_some_and(|why| why.contains("did not answer in time")));
     assert!(stage.outcomes().await.is_empty(), "nothing is judged meanwhile");
     stage.store.set(Tap::Open);
     stage.until_outcomes(40).await;
