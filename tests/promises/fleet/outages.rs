@@ -83,7 +83,9 @@ fn judged(fleet: &mut Fleet) -> f64 {
 
 /// How many media a life began, by its last words.
 fn begun_by(log: &str) -> usize {
-    let words = log.lines().rev().find(|line| line.contains("worker drained")).expect("it says farewell");
+    // The process says the same after it, without the number.
+    let is_farewell = |line: &&str| line.contains("worker drained") && line.contains("jobs");
+    let words = log.lines().rev().find(is_farewell).expect("it says farewell");
     let words: serde_json::Value = serde_json::from_str(words).expect("it logs JSON");
     usize::try_from(words["jobs"].as_u64().expect("a number")).expect("few")
 }

@@ -103,15 +103,15 @@ async fn a_broken_promise_has_its_place_and_its_exit_code() {
 
 /// Writes an outcome whose input is not there into a log that nobody else holds open.
 async fn plant(data: &Path) -> Position {
-    let metrics = stream::Metrics::register(&ops::metrics::Registry::new()).unwrap();
-    let log = LocalLog::open(LocalConfig::new(data.join("log")), metrics).unwrap();
+    let metrics = stream::Metrics::register(&ops::metrics::Registry::new()).expect("a fresh registry");
+    let log = LocalLog::open(LocalConfig::new(data.join("log")), metrics).expect("nobody else has it");
     let topics = proto::topics::Topics::default();
     let input =
         forensics::InputPosition { topic: topics.media_standard.clone(), partition: 0, offset: 99_999 };
     let mut outcome = NewRecord::keyed(topics.dead_letters.as_str(), "k", "no reference");
     outcome.headers = proto::topics::outcome_headers(&input, "worker-0", "test");
-    let place = log.append(vec![outcome]).await.unwrap().remove(0);
-    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    let place = log.append(vec![outcome]).await.expect("the topic exists").remove(0);
+    tokio::task::spawn_blocking(move || log.close()).await.expect("it closes");
     place
 }
 
