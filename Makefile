@@ -57,10 +57,13 @@ torch: setup $(FACES) ## the network, the face detector, and the promises end to
 	$(CARGO) test --locked $(TORCH)
 
 parity: setup ## the network against the published one: DIR=folder of *.safetensors
-	@$(CARGO) run -q --locked -p models --example parity -- $(or $(DIR),tests/fixtures/parity)
+	@$(CARGO) build --locked $(TORCH) --example parity
+	@$(OUT)/examples/parity $(or $(DIR),tests/fixtures/parity)
 
 faces: setup $(FACES) ## the face detector against the published one: JSON=file DIR=folder[:folder]
-	@$(CARGO) run -q --locked -p models --example faces -- --weights $(FACES) $(JSON) $(or $(DIR),tests/fixtures:.deps/samples)
+	@$(CARGO) build --locked $(TORCH) --example faces
+	@$(OUT)/examples/faces --weights $(FACES) $(JSON) $(or $(DIR),tests/fixtures:.deps/samples)
 
 bench: setup $(FACES) ## every benchmark, a BENCH line each; also as JSON in target/bench.json
-	@.ci/bench
+	@.ci/setup --tests
+	@BARE="$(BARE)" TORCH="$(TORCH)" .ci/bench
