@@ -246,7 +246,11 @@ impl Ear {
         // Told as a failing connection already.
         tracing::debug!(client = &*self.client, %error, "{reason}");
         let Some(code) = error.rdkafka_error_code() else { return };
-        if code != RDKafkaErrorCode::PartitionEOF {
+        // The end of an instance is no loss of a connection.
+        if !matches!(
+            code,
+            RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced
+        ) {
             self.troubles.shaken.store(true, Ordering::Release);
             self.troubles.note(code, reason);
         }

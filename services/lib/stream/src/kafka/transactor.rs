@@ -111,8 +111,8 @@ impl Transactor {
         if let Err(error) = self.producer.commit_transaction(remaining(deadline)) {
             let said = words(&error);
             return match self.fencing(&error) {
-                Some(why) => Attempt::Fenced(why),
-                None => Attempt::Unknown(format!("the commit was not answered: {said}")),
+                Some(why) if !self.has_outlived(deadline) => Attempt::Fenced(why),
+                _ => Attempt::Unknown(format!("the commit was not answered: {said}")),
             };
         }
         self.failpoints.reach("after-commit");
@@ -150,10 +150,11 @@ impl Transactor {
 
     /// What a failure before the commit means; aborts where a transaction is open and the failure is known.
     fn failed(&self, error: &KafkaError, doing: Doing<'_>, open_until: Option<Instant>) -> Attempt {
-        if let Some(why) = self.fencing(error) {
-            return Attempt::Fenced(why);
-        }
         let told = told(doing, error);
+        if let Some(why) = self.fencing(error) {
+            let may_be_itself = open_until.is_some_and(|deadline| self.has_outlived(deadline));
+            return if may_be_itself { Attempt::Broken(told) } else { Attempt::Fenced(why) };
+        }
         let Some(code) = code_of(error) else { return Attempt::Broken(told) };
         if is_unanswered(error, code) {
             return Attempt::Broken(told);
@@ -167,6 +168,13 @@ impl Transactor {
                 None => Attempt::Broken(told),
             },
         }
+    }
+
+    /// Whether a transaction lasted longer than it may since no broker could be reached. Then the broker ends it when it
+    /// is back, and raises the slot's epoch as a newer holder would: nothing tells the two apart, and an outage is the
+    /// likelier one. Who just stood still, connections and all, is presumed to have a successor.
+    fn has_outlived(&self, deadline: Instant) -> bool {
+        Instant::now() >= deadline && self.troubles.take_shaken()
     }
 
     /// Whether an error, or the fatal one behind it, says that a newer instance has come.

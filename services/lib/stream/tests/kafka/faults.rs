@@ -145,3 +145,35 @@ async fn an_answer_that_is_20_s_late_tears_nothing() {
 async fn an_end_of_transaction_that_arrives_late_is_refused() {
     late(Hold::Request, Duration::from_secs(12)).await;
 }
+
+/// The broker ends a transaction that is open for too long and raises its slot's epoch. That is no newer holder: the
+/// member goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_that_outlasts_a_transaction_fences_nobody() {
+    let proxy = Proxy::new();
+    let kafka = Kafka::builder()
+        .setting("advertised.listeners", &format!("PLAINTEXT://{}", proxy.address()))
+        .start()
+        .unwrap();
+    proxy.set_target(kafka.bootstrap());
+    let (log, registry) = connect(settings(&proxy.address())).await;
+    let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
+    let (group, slot) = (name("group"), name("slot"));
+    append(&log, &input, 40).await;
+    let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
+    let committer = member.committer();
+    let (inputs, offsets) = records(&mut *member, 40).await;
+
+    // The transaction's 5 s, the broker's sweep each second, and a margin.
+    proxy.arm(Hold::Cut, Duration::from_secs(8));
+    let answer = commit(&*committer, &output, &inputs, &offsets).await;
+    assert!(matches!(&answer, Commit::Aborted { .. }), "{answer:?}");
+    assert_eq!(metric(&registry, "touchstone_stream_fenced_writes_total", None), 0.0);
+
+    let copied = AtomicUsize::new(0);
+    tokio::select! {
+        error = copy(&mut *member, &output, &copied) => panic!("the member ended: {error}"),
+        () = until_done(&log, &group, &input, &output, 1) => {}
+    }
+    assert_eq!(audit(&log, &group, &input, &output, 1).await, 40);
+}

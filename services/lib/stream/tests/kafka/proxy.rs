@@ -1,4 +1,5 @@
-//! A proxy that understands just enough of Kafka's frames to hold back one EndTxn, or the answer to it.
+//! A proxy that understands just enough of Kafka's frames to hold back one EndTxn, or the answer to it, or to cut the
+//! line in the middle of a transaction.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -7,22 +8,35 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// EndTxn's number among Kafka's requests.
+/// Numbers among Kafka's requests.
+const TXN_OFFSET_COMMIT: i16 = 28;
 const END_TXN: i16 = 26;
 
-/// What to do to the next EndTxn.
+/// What to do, and to which request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// The broker gets it late.
     Request,
     /// The client gets the answer late.
     Answer,
+    /// At the next TxnOffsetCommit the client loses its line, and gets no other until the time is over.
+    Cut,
+}
+
+impl Hold {
+    fn request(self) -> i16 {
+        match self {
+            Self::Request | Self::Answer => END_TXN,
+            Self::Cut => TXN_OFFSET_COMMIT,
+        }
+    }
 }
 
 #[derive(Default)]
 struct Plan {
     armed: Option<(Hold, Duration)>,
     held_until: Option<Instant>,
+    cut_until: Option<Instant>,
     let_go: bool,
 }
 
@@ -43,6 +57,9 @@ impl Proxy {
         let own = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if own.plan.lock().unwrap().cut_until.is_some_and(|until| Instant::now() < until) {
+                    continue;
+                }
                 let Some(target) = own.target.lock().unwrap().clone() else { continue };
                 let Ok(broker) = TcpStream::connect(target) else { continue };
                 own.connect(client, broker);
@@ -59,7 +76,7 @@ impl Proxy {
         *self.target.lock().unwrap() = Some(target);
     }
 
-    /// Holds the next EndTxn or its answer for so long.
+    /// Holds back, or cuts, for so long.
     pub fn arm(&self, hold: Hold, time: Duration) {
         *self.plan.lock().unwrap() = Plan { armed: Some((hold, time)), ..Plan::default() };
     }
@@ -84,16 +101,20 @@ impl Proxy {
             let request = i16::from_be_bytes([frame[4], frame[5]]);
             let correlation = i32::from_be_bytes([frame[8], frame[9], frame[10], frame[11]]);
             let mut wait = None;
-            if request == END_TXN {
-                let mut plan = self.plan.lock().unwrap();
-                if let Some((hold, time)) = plan.armed.take() {
-                    plan.held_until = Some(Instant::now() + time);
-                    match hold {
-                        Hold::Request => wait = plan.held_until,
-                        Hold::Answer => drop(held.lock().unwrap().insert(correlation)),
+            let mut plan = self.plan.lock().unwrap();
+            if let Some((hold, time)) = plan.armed.take_if(|(hold, _)| hold.request() == request) {
+                let until = Instant::now() + time;
+                plan.held_until = Some(until);
+                match hold {
+                    Hold::Request => wait = Some(until),
+                    Hold::Answer => drop(held.lock().unwrap().insert(correlation)),
+                    Hold::Cut => {
+                        plan.cut_until = Some(until);
+                        break;
                     }
                 }
             }
+            drop(plan);
             if let Some(until) = wait {
                 // Delivered even if its sender is gone by then: as bytes that were on their way.
                 self.pass(until);
@@ -102,7 +123,7 @@ impl Proxy {
                 break;
             }
         }
-        // The other direction ends by itself once the broker has answered what it got.
+        // The other direction ends by itself once the broker has answered what it got; after a cut it is one, too.
         drop(broker.shutdown(std::net::Shutdown::Write));
     }
 
