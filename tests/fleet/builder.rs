@@ -64,7 +64,7 @@ pub struct FleetBuilder {
     partitions: usize,
     stores: Vec<StoreKind>,
     kafka: KafkaVersion,
-    broker: Vec<(String, String)>,
+    brokers: usize,
     folder: Option<PathBuf>,
     programs: Option<Programs>,
     model: String,
@@ -80,7 +80,7 @@ impl FleetBuilder {
             partitions: 4,
             stores: vec![StoreKind::Sqlite],
             kafka: KafkaVersion::Newest,
-            broker: Vec::new(),
+            brokers: 1,
             folder: None,
             programs: None,
             model: "scripted".to_owned(),
@@ -118,10 +118,10 @@ impl FleetBuilder {
         self
     }
 
-    /// A line of the broker's `server.properties`.
+    /// So many brokers, which replicate each other.
     #[must_use]
-    pub fn broker_setting(mut self, name: &str, value: &str) -> Self {
-        self.broker.push((name.to_owned(), value.to_owned()));
+    pub fn brokers(mut self, count: usize) -> Self {
+        self.brokers = count;
         self
     }
 
@@ -170,8 +170,7 @@ impl FleetBuilder {
         let folder = self.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
         let temporary = self.folder.is_none().then_some(temporary);
 
-        let kafka = Kafka::builder().version(self.kafka).folder(&folder.join("kafka"));
-        let kafka = self.broker.iter().fold(kafka, |kafka, (name, value)| kafka.setting(name, value));
+        let kafka = Kafka::builder().version(self.kafka).brokers(self.brokers).folder(&folder.join("kafka"));
         let kafka = kafka.start().expect("Kafka starts");
         let gateway = VersityGateway::start_in(&folder.join("objects")).expect("versitygw starts");
         std::fs::create_dir_all(gateway.buckets().join(BUCKET)).expect("a bucket is a folder");

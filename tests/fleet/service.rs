@@ -55,9 +55,7 @@ impl Service {
         self.launch(&[]);
         let wants_grpc = self.settings.contains("[grpc]");
         until(&format!("{} says where it answers", self.name), DEADLINE, || {
-            if let Some(status) = self.server().try_wait().expect("a child can be asked") {
-                panic!("{} ended at once, {status}:\n{}", self.name, self.tail());
-            }
+            self.assert_alive();
             let log = self.log();
             self.admin = format!("http://{}", field(&log, "admin")?);
             self.grpc = field(&log, "grpc").map(|address| format!("http://{address}"));
@@ -91,18 +89,24 @@ impl Service {
     /// Waits until `/readyz` says so.
     pub fn wait_ready(&mut self) {
         until(&format!("{} is ready", self.name), DEADLINE, || {
-            if let Some(status) = self.server().try_wait().expect("a child can be asked") {
-                panic!("{} ended, {status}:\n{}", self.name, self.tail());
-            }
+            self.assert_alive();
             self.page("/readyz").filter(|page| page.status == 200)
         });
     }
 
     /// Waits until `/readyz` says no, for a reason that contains `why`.
-    pub fn wait_unready(&self, why: &str) {
+    pub fn wait_unready(&mut self, why: &str) {
         until(&format!("{} is not ready because of {why}", self.name), DEADLINE, || {
+            self.assert_alive();
             self.page("/readyz").filter(|page| page.status == 503 && page.body.contains(why))
         });
+    }
+
+    /// Panics with its last words if it has ended by itself.
+    fn assert_alive(&mut self) {
+        if let Some(status) = self.server().try_wait().expect("a child can be asked") {
+            panic!("{} ended, {status}:\n{}", self.name, self.tail());
+        }
     }
 
     /// A page of the admin server; `None` while it does not answer.

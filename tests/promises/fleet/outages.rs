@@ -1,8 +1,14 @@
 //! What the fleet stands on goes away under load and comes back: nothing is lost, nothing is judged wrongly meanwhile.
 
-use e2e::fleet::{Fleet, Service};
+use std::time::{Duration, Instant};
+
+use e2e::fleet::{Fleet, Load, Service};
 use e2e::process::DEADLINE;
-use testbed::until;
+use stream::{FetchBounds, Log, Membership, StartAt};
+use testbed::{KafkaVersion, until, until_async};
+
+/// After a broker is up again verdicts come within this time.
+const GAP: Duration = Duration::from_secs(5);
 
 const LAG: &str = "touchstone_stream_kafka_lag_records";
 
@@ -11,6 +17,73 @@ async fn outages_pause_the_work_and_lose_nothing() {
     let mut fleet = Fleet::builder().workers(2).partitions(4).start().await;
     an_object_store_that_is_away_judges_nothing(&mut fleet).await;
     a_fleet_that_is_asked_to_stop_finishes_what_it_began(&mut fleet).await;
+}
+
+/// Row 13 with the only broker there is: nothing works until it is back. (On Kafka 4.0: 4.3 and 4.4 forget the markers of
+/// transactions while a partition has no leader.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_broker_may_die_under_load() {
+    let mut fleet = Fleet::builder().workers(2).partitions(4).kafka(KafkaVersion::Kafka40).start().await;
+    for _ in 0..3 {
+        let load = under_way(&mut fleet).await;
+        fleet.kafka().kill().expect("it can be killed");
+        for worker in fleet.workers() {
+            worker.wait_unready("log");
+        }
+        let known = judged(&mut fleet);
+        fleet.kafka().restart().expect("it comes back");
+        works_on(&mut fleet, known).await;
+        load.done().await;
+        fleet.settled().await;
+        fleet.verify().await;
+    }
+}
+
+/// Row 13 with brokers that replicate each other: each dies once, and the others do its work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_of_three_brokers_may_die_under_load() {
+    let mut fleet = Fleet::builder().workers(2).partitions(4).brokers(3).start().await;
+    for broker in 0..fleet.kafka().brokers() {
+        let load = under_way(&mut fleet).await;
+        fleet.kafka().kill_broker(broker).expect("it can be killed");
+        load.done().await;
+        fleet.settled().await;
+        let load = under_way(&mut fleet).await;
+        fleet.kafka().restart_broker(broker).expect("it comes back");
+        load.done().await;
+        fleet.settled().await;
+        fleet.verify().await;
+    }
+}
+
+/// Media on their way, of which some are judged.
+async fn under_way(fleet: &mut Fleet) -> Load {
+    let before = judged(fleet);
+    let load = fleet.load(1_000);
+    until("some of it is judged", DEADLINE, || (judged(fleet) >= before + 50.0).then_some(()));
+    load
+}
+
+/// Verdicts come again, beyond those that were known, soon after the broker's coordinators are back: it takes connections
+/// long before that.
+async fn works_on(fleet: &mut Fleet, known: f64) {
+    let newcomer = Membership {
+        group: "newcomers".into(),
+        slot: "newcomer".into(),
+        topics: vec![fleet.topics().dead_letters.as_str().into()],
+        start: StartAt::Latest,
+        fetch: FetchBounds::default(),
+        session_timeout: None,
+    };
+    let joined = until_async("a newcomer can begin", DEADLINE, || async {
+        fleet.log().join(newcomer.clone()).await.ok()
+    });
+    joined.await.leave().await.expect("it leaves");
+    let back = Instant::now();
+    until("verdicts come again", DEADLINE, || (judged(fleet) > known).then_some(()));
+    let gap = back.elapsed();
+    eprintln!("verdicts came {:.1} s after the broker was back (bound {GAP:?})", gap.as_secs_f64());
+    assert!(gap <= GAP, "the gap was {gap:?}");
 }
 
 /// The breaker: not ready, nothing judged, nothing dead-lettered, and the lag tells the truth.

@@ -1,4 +1,4 @@
-//! Apache Kafka: one broker that is its own controller.
+//! Apache Kafka: one broker that is its own controller, or several that replicate each other.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -40,6 +40,7 @@ impl KafkaVersion {
 #[derive(Clone, Debug)]
 pub struct KafkaBuilder {
     version: KafkaVersion,
+    brokers: usize,
     settings: Vec<(String, String)>,
     folder: Option<PathBuf>,
 }
@@ -49,6 +50,14 @@ impl KafkaBuilder {
     #[must_use]
     pub fn version(mut self, version: KafkaVersion) -> Self {
         self.version = version;
+        self
+    }
+
+    /// So many brokers, each a controller as well. Topics have a replica on each, and records are acknowledged when
+    /// all but one have them.
+    #[must_use]
+    pub fn brokers(mut self, count: usize) -> Self {
+        self.brokers = count;
         self
     }
 
@@ -76,10 +85,7 @@ impl KafkaBuilder {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let (port, controller) = (free_port()?, free_port()?);
-            self.format(&folder, port, controller)?;
-            let mut kafka =
-                Kafka { port, version: self.version, server: None, folder: folder.clone(), temporary: None };
+            let mut kafka = Kafka { version: self.version, nodes: self.format(&folder)?, temporary: None };
             match kafka.restart() {
                 Ok(()) => {
                     kafka.temporary = Some(temporary);
@@ -91,14 +97,43 @@ impl KafkaBuilder {
         Err(last.context("it was tried")?)
     }
 
-    fn format(&self, folder: &Path, port: u16, controller: u16) -> anyhow::Result<()> {
+    /// Ports and folders; data that lies there already stays.
+    fn format(&self, folder: &Path) -> anyhow::Result<Vec<Node>> {
+        let mut nodes = Vec::new();
+        let mut controllers = Vec::new();
+        for number in 1..=self.brokers {
+            let folder = if self.brokers == 1 { folder.to_owned() } else { folder.join(number.to_string()) };
+            fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            nodes.push(Node { port: free_port()?, folder, server: None });
+            controllers.push(free_port()?);
+        }
+        let voters: Vec<String> =
+            (1..).zip(&controllers).map(|(number, port)| format!("{number}@127.0.0.1:{port}")).collect();
+        for ((number, node), controller) in (1..).zip(&nodes).zip(&controllers) {
+            self.format_node(number, node, *controller, &voters.join(","))?;
+        }
+        Ok(nodes)
+    }
+
+    fn format_node(&self, number: usize, node: &Node, controller: u16, voters: &str) -> anyhow::Result<()> {
         let mut properties = String::new();
+        let Node { port, folder, .. } = node;
         let data = folder.join("data");
+        let replicas = self.brokers.to_string();
+        let least = self.brokers.saturating_sub(1).max(1).to_string();
         let own = [
-            ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
+            ("node.id", number.to_string()),
+            ("controller.quorum.voters", voters.to_owned()),
             ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}")),
             ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
             ("log.dirs", data.display().to_string()),
+            ("default.replication.factor", replicas.clone()),
+            ("min.insync.replicas", least.clone()),
+            ("offsets.topic.replication.factor", replicas.clone()),
+            ("transaction.state.log.replication.factor", replicas.clone()),
+            ("transaction.state.log.min.isr", least.clone()),
+            ("share.coordinator.state.topic.replication.factor", replicas),
+            ("share.coordinator.state.topic.min.isr", least),
         ];
         let fixed = SETTINGS.iter().map(|&(name, value)| (name, value.to_owned()));
         let told = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
@@ -123,19 +158,15 @@ impl KafkaBuilder {
     }
 }
 
-/// One broker, controller included, that members of groups leave and join quickly, so that tests need not wait.
+/// Brokers whose groups members leave and join quickly, and that miss each other soon, so that tests need not wait.
 const SETTINGS: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
-    ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
     ("auto.create.topics.enable", "false"),
     ("offsets.topic.num.partitions", "4"),
-    ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.num.partitions", "4"),
-    ("transaction.state.log.replication.factor", "1"),
-    ("transaction.state.log.min.isr", "1"),
-    ("share.coordinator.state.topic.replication.factor", "1"),
-    ("share.coordinator.state.topic.min.isr", "1"),
+    ("broker.session.timeout.ms", "5000"),
+    ("broker.heartbeat.interval.ms", "500"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
     ("group.consumer.min.session.timeout.ms", "1000"),
@@ -145,21 +176,26 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
 ];
 
-/// A running broker.
+/// Running brokers: one, unless it was built of more.
 #[derive(Debug)]
 pub struct Kafka {
-    port: u16,
     version: KafkaVersion,
-    // Before the folder, so that it ends before its data goes.
+    // Before the folder, so that they end before their data goes.
+    nodes: Vec<Node>,
+    temporary: Option<TempDir>,
+}
+
+#[derive(Debug)]
+struct Node {
+    port: u16,
     server: Option<Server>,
     folder: PathBuf,
-    temporary: Option<TempDir>,
 }
 
 impl Kafka {
     /// The newest version with settings for tests.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { version: KafkaVersion::Newest, settings: Vec::new(), folder: None }
+        KafkaBuilder { version: KafkaVersion::Newest, brokers: 1, settings: Vec::new(), folder: None }
     }
 
     /// A broker for all tests of this process; none of them may stop it.
@@ -174,37 +210,79 @@ impl Kafka {
         })
     }
 
-    /// Where clients find it.
+    /// Where clients find it: every broker, with commas between.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let addresses: Vec<String> =
+            self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        addresses.join(",")
     }
 
-    /// SIGKILL; its data stays.
+    /// How many brokers there are, running or not.
+    pub fn brokers(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// SIGKILL to every broker; their data stays.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.server.take().map_or(Ok(()), |mut server| server.kill())
+        self.nodes.iter_mut().try_for_each(Node::kill)
     }
 
-    /// Starts it again on the same data and ports, and waits until it takes connections.
+    /// SIGKILL to one broker; its data stays.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill_broker(&mut self, number: usize) -> anyhow::Result<()> {
+        self.nodes[number].kill()
+    }
+
+    /// Starts all again on the same data and ports, and waits until they take connections.
+    ///
+    /// # Errors
+    /// When one does not come up: with the last lines of its log.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
+        // Together: one alone has no majority.
+        let version = self.version;
+        self.nodes.iter_mut().try_for_each(|node| node.spawn(version))?;
+        self.nodes.iter_mut().try_for_each(Node::wait_ready)
+    }
+
+    /// Starts one again on the same data and ports, and waits until it takes connections.
     ///
     /// # Errors
     /// When it does not come up: with the last lines of its log.
-    pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.kill()?;
-        let mut command = java(self.version, "kafka.Kafka")?;
+    pub fn restart_broker(&mut self, number: usize) -> anyhow::Result<()> {
+        let node = &mut self.nodes[number];
+        node.kill()?;
+        node.spawn(self.version)?;
+        node.wait_ready()
+    }
+
+    /// What they have written so far.
+    pub fn log(&self) -> String {
+        self.nodes.iter().filter_map(|node| node.server.as_ref()).map(Server::log).collect()
+    }
+}
+
+impl Node {
+    fn kill(&mut self) -> anyhow::Result<()> {
+        self.server.take().map_or(Ok(()), |mut server| server.kill())
+    }
+
+    fn spawn(&mut self, version: KafkaVersion) -> anyhow::Result<()> {
+        let mut command = java(version, "kafka.Kafka")?;
         command.arg(self.folder.join("server.properties"));
-        let mut server = Server::spawn("Kafka", &command, &self.folder.join("kafka.log"))?;
-        let address = (Ipv4Addr::LOCALHOST, self.port);
-        server.wait_ready(START_DEADLINE, || TcpStream::connect(address).is_ok())?;
-        self.server = Some(server);
+        self.server = Some(Server::spawn("Kafka", &command, &self.folder.join("kafka.log"))?);
         Ok(())
     }
 
-    /// What it has written so far.
-    pub fn log(&self) -> String {
-        self.server.as_ref().map(Server::log).unwrap_or_default()
+    fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        let server = self.server.as_mut().context("it was spawned")?;
+        server.wait_ready(START_DEADLINE, || TcpStream::connect(address).is_ok())
     }
 }
 

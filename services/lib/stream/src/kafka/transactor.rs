@@ -151,9 +151,12 @@ impl Transactor {
     /// What a failure before the commit means; aborts where a transaction is open and the failure is known.
     fn failed(&self, error: &KafkaError, doing: Doing<'_>, open_until: Option<Instant>) -> Attempt {
         let told = told(doing, error);
+        let fenced = |why: String, told: StreamError| match open_until {
+            Some(deadline) if self.has_outlived(deadline) => Attempt::Broken(told),
+            _ => Attempt::Fenced(why),
+        };
         if let Some(why) = self.fencing(error) {
-            let may_be_itself = open_until.is_some_and(|deadline| self.has_outlived(deadline));
-            return if may_be_itself { Attempt::Broken(told) } else { Attempt::Fenced(why) };
+            return fenced(why, told);
         }
         let Some(code) = code_of(error) else { return Attempt::Broken(told) };
         if is_unanswered(error, code) {
@@ -164,7 +167,7 @@ impl Transactor {
             Ok(()) if is_group_fenced(code) => Attempt::GroupFenced(words(error)),
             Ok(()) => Attempt::Aborted(told),
             Err(error) => match self.fencing(&error) {
-                Some(why) => Attempt::Fenced(why),
+                Some(why) => fenced(why, told),
                 None => Attempt::Broken(told),
             },
         }
