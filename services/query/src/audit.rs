@@ -40,6 +40,7 @@ use inputs::Inputs;
 use late::Late;
 use ledger::Ledger;
 use outcomes::Outcomes;
+use retention::Removed;
 use sink::Sink;
 use snapshot::Snapshot;
 
@@ -163,7 +164,7 @@ impl Audit {
         rows::beyond_the_topic(self, &snapshot, &mut sink).await?;
         let mut inputs = Inputs {
             audit: self,
-            removed_before_ms: retention::removed_before_ms(self, &snapshot).await?,
+            removed: Removed::look(self, &snapshot).await?,
             late: Late::new(self, &mut snapshot.outcomes),
             ledger: &mut ledger,
             outcomes: &mut outcomes,

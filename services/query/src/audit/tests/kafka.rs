@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::topics::Topics;
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use stream::kafka::{KafkaLog, KafkaSettings};
 use stream::{NewRecord, Position};
 use testbed::Kafka;
@@ -166,6 +168,38 @@ async fn a_transaction_in_doubt_is_waited_for() {
     world.projected().await;
     let (report, found) = world.verify().await;
     assert_eq!((report.rows, report.rows_pending, found), (30, 0, vec![]));
+}
+
+/// As `kafka-delete-records` does: all that the topic's first two partitions hold goes.
+async fn delete_records(topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", Kafka::shared().bootstrap()).create().unwrap();
+    let mut all = TopicPartitionList::new();
+    for partition in 0..2 {
+        all.add_partition_offset(topic, partition, Offset::End).unwrap();
+    }
+    let deleted = admin.delete_records(&all, &AdminOptions::new().operation_timeout(Some(DEADLINE))).await;
+    for partition in deleted.unwrap().elements() {
+        partition.error().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_that_an_operator_deletes_are_missing_and_the_report_says_what_it_may_be() {
+    let mut world = world("deleted").await;
+    // Everything is decided when it audits.
+    world.patience = Duration::from_millis(200);
+    let inputs = world.submit(20).await;
+    world.one_each().await;
+    delete_records(&world.topics.verdicts).await;
+    world.submit(20).await;
+    world.one_each().await;
+    let (report, found) = run(&Audit { store: None, ..world.audit() }).await;
+    assert_eq!((report.inputs_committed, report.inputs_beyond_retention), (40, 0));
+    let missing: Vec<_> = found.iter().filter_map(|violation| violation.input.clone()).collect();
+    assert_eq!(missing.len(), 20, "{found:#?}");
+    assert!(missing.iter().all(|input| inputs.contains(input)));
+    assert!(found.iter().all(|violation| violation.detail.contains("by an operator's hand")), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
