@@ -13,7 +13,8 @@
 //! Offsets have gaps: transaction markers and aborted records occupy some. No outcome is asked for those, and one that
 //! names them has no input.
 //!
-//! Memory: one bit for each input offset, a batch of records, and the first [`LISTED_MAX`] violations.
+//! Memory: one bit for each input offset, a batch of records, what is suspected up to a bound, and the first
+//! [`LISTED_MAX`] violations.
 
 mod inputs;
 mod late;
@@ -23,6 +24,7 @@ mod retention;
 mod rows;
 mod sink;
 mod snapshot;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -124,6 +126,10 @@ pub(crate) struct Report {
     pub(crate) outcomes: u64,
     pub(crate) verdicts: u64,
     pub(crate) dead_letters: u64,
+    /// Beyond the first of their input, of workers that deliver at least once, and saying the same.
+    pub(crate) outcomes_repeated: u64,
+    /// Of such workers, whose offset was not committed yet.
+    pub(crate) outcomes_uncommitted: u64,
     pub(crate) rows: u64,
     pub(crate) rows_pending: u64,
     pub(crate) violations: u64,
@@ -173,7 +179,7 @@ impl Audit {
         for part in &snapshot.inputs {
             inputs.read(part).await?;
         }
-        outcomes.name(self, &snapshot, &mut sink).await?;
+        outcomes.suspects.judge(self, &snapshot, &mut sink).await?;
         Ok(sink.report)
     }
 }

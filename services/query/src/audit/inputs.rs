@@ -83,7 +83,7 @@ impl Inputs<'_> {
         // Inputs that retention removed meanwhile could not be read.
         let low = low_now(self.audit, &part.partition).await?;
         for offset in strays.filter(|offset| *offset >= low) {
-            self.outcomes.suspect(part.partition.at(offset), Kind::OutcomeWithoutInput);
+            self.outcomes.suspects.note(part.partition.at(offset), Kind::OutcomeWithoutInput);
         }
         Ok(())
     }

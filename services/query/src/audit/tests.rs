@@ -1,5 +1,6 @@
 mod kafka;
 mod planted;
+mod repeated;
 mod world;
 
 use std::sync::Arc;
@@ -92,10 +93,16 @@ async fn a_young_remainder_excuses_no_loss_that_age_cannot_have_removed() {
     let mut inputs: Vec<_> = found.iter().map(|violation| violation.input.clone().unwrap()).collect();
     inputs.sort();
     assert_eq!((inputs, report.inputs_beyond_retention, report.inputs_committed), (lost, 20, 44));
-    assert!(found.iter().all(|v| v.kind == Kind::MissingOutcome && v.detail.contains("too young to go by age")));
+    assert!(
+        found.iter().all(|v| v.kind == Kind::MissingOutcome && v.detail.contains("too young to go by age"))
+    );
     world.later(3).await;
     let (report, found) = world.verify().await;
-    assert_eq!((report.inputs_beyond_retention, found), (4, vec![]), "by now age excuses it, and the first are gone");
+    assert_eq!(
+        (report.inputs_beyond_retention, found),
+        (4, vec![]),
+        "by now age excuses it, and the first are gone"
+    );
 }
 
 /// Nothing is wrong, and nothing is found.

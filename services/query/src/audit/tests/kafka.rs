@@ -10,7 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use stream::kafka::{KafkaLog, KafkaSettings};
-use stream::{NewRecord, Position};
+use stream::{Delivery, NewRecord, Position};
 use testbed::Kafka;
 use tokio::sync::mpsc;
 
@@ -24,11 +24,15 @@ struct Settings {
 
 /// Topics and a group of its own on the broker that all tests share.
 async fn world(case: &str) -> World {
+    world_that_delivers(Delivery::ExactlyOnce, case).await
+}
+
+async fn world_that_delivers(delivery: Delivery, case: &str) -> World {
     let bootstrap = tokio::task::spawn_blocking(|| Kafka::shared().bootstrap()).await.unwrap();
     let variable = ("T__KAFKA__BOOTSTRAP_SERVERS".to_owned(), bootstrap);
     let settings: Settings =
         ops::config::load(stream::KAFKA_DEFAULTS, None, "T", std::iter::once(variable)).unwrap();
-    let config = settings.kafka.check().unwrap();
+    let config = KafkaSettings { delivery, ..settings.kafka }.check().unwrap();
     let ops = ops::Ops::new("test", Duration::from_secs(5)).unwrap();
     let metrics = stream::Metrics::register(&ops.registry).unwrap();
     let log = KafkaLog::connect(config, metrics, ops.failpoints.clone()).await.unwrap();
@@ -98,6 +102,17 @@ async fn each_broken_promise_is_found_at_its_place_on_kafka() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_records_flow_on_kafka_there_are_no_false_alarms() {
     super::flowing(world("flowing").await, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_at_least_once_delivery_leaves_is_no_violation_while_it_agrees() {
+    super::repeated::done_again_after_a_death(world_that_delivers(Delivery::AtLeastOnce, "again").await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_records_flow_at_least_once_there_are_no_false_alarms() {
+    super::flowing(world_that_delivers(Delivery::AtLeastOnce, "flowing-again").await, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forensics::InputPosition;
-use proto::topics::{Topics, WORKER_GROUP, outcome_headers};
+use proto::topics::{AT_LEAST_ONCE, Topics, WORKER_GROUP, headers, outcome_headers};
+use proto::v1;
 use stream::local::{LocalConfig, LocalLog, Synchronous};
 use stream::{
-    Commit, CommitOffset, FetchBounds, Log, MemberEvent, Membership, NewRecord, Position, ReadEnd, Record,
-    StartAt, TopicPartition, TopicPolicy, TopicSpec, Transaction,
+    Commit, CommitOffset, Delivery, FetchBounds, Log, MemberEvent, Membership, NewRecord, Position, ReadEnd,
+    Record, StartAt, TopicPartition, TopicPolicy, TopicSpec, Transaction,
 };
 use tokio::sync::mpsc;
 
@@ -175,11 +176,21 @@ impl World {
 
     /// One verdict for an input record; its id is made of the position.
     pub(super) fn outcome(&self, input: &Position) -> NewRecord {
+        self.outcome_with(input, |_| {})
+    }
+
+    /// The same, changed.
+    pub(super) fn outcome_with(&self, input: &Position, change: fn(&mut v1::Verdict)) -> NewRecord {
         let n = u64::from(input.partition as u32) << 32 | input.offset as u64;
-        let value = record_of(&verdict("default", &format!("m-{n}"), n));
+        let mut verdict = verdict("default", &format!("m-{n}"), n);
+        change(&mut verdict);
+        let value = record_of(&verdict);
         let mut record = NewRecord::keyed(self.topics.verdicts.as_str(), format!("k-{n}"), value);
         record.headers = outcome_headers(&named(input), "worker-0", "test");
-        record
+        match self.log.delivery() {
+            Delivery::ExactlyOnce => record,
+            Delivery::AtLeastOnce => record.with_header(headers::DELIVERY, AT_LEAST_ONCE),
+        }
     }
 
     pub(super) async fn one_each(&self) {
