@@ -1,3 +1,4 @@
+mod database;
 mod kafka;
 mod planted;
 mod repeated;

@@ -15,6 +15,7 @@ use testbed::Kafka;
 use tokio::sync::mpsc;
 
 use super::super::{Audit, Event, Kind};
+use super::database::Database;
 use super::world::{DEADLINE, World, run};
 
 #[derive(serde::Deserialize)]
@@ -28,6 +29,18 @@ async fn world(case: &str) -> World {
 }
 
 async fn world_that_delivers(delivery: Delivery, case: &str) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::sqlite(&folder);
+    world_with(delivery, (folder, database), case).await
+}
+
+/// As a fleet has it: on Kafka, the store in PostgreSQL.
+async fn world_on_postgres(case: &str) -> World {
+    let store = (tempfile::tempdir().unwrap(), Database::postgres().await);
+    world_with(Delivery::ExactlyOnce, store, case).await
+}
+
+async fn world_with(delivery: Delivery, store: (tempfile::TempDir, Database), case: &str) -> World {
     let bootstrap = tokio::task::spawn_blocking(|| Kafka::shared().bootstrap()).await.unwrap();
     let variable = ("T__KAFKA__BOOTSTRAP_SERVERS".to_owned(), bootstrap);
     let settings: Settings =
@@ -45,8 +58,7 @@ async fn world_that_delivers(delivery: Delivery, case: &str) -> World {
         verdicts: name("verdicts"),
         dead_letters: name("dead-letters"),
     };
-    let folder = tempfile::tempdir().unwrap();
-    let mut world = World::over(Arc::new(log), folder, ops, topics, 30).await;
+    let mut world = World::over(Arc::new(log), store, ops, topics, 30).await;
     world.group = format!("{prefix}.workers").into();
     world
 }
@@ -97,6 +109,21 @@ async fn a_clean_kafka_has_no_violations() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_broken_promise_is_found_at_its_place_on_kafka() {
     super::planted::each_is_found_at_its_place(world("planted").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_kafka_with_its_store_in_postgresql_has_no_violations() {
+    super::clean(world_on_postgres("clean-pg").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_broken_promise_is_found_at_its_place_with_the_store_in_postgresql() {
+    super::planted::each_is_found_at_its_place(world_on_postgres("planted-pg").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_records_flow_with_the_store_in_postgresql_there_are_no_false_alarms() {
+    super::flowing(world_on_postgres("flowing-pg").await, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

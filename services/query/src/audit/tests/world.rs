@@ -16,9 +16,10 @@ use stream::{
 use tokio::sync::mpsc;
 
 use super::super::{Audit, Event, Report, Violation};
+use super::database::Database;
 use crate::metrics::Metrics;
 use crate::projector::Projector;
-use crate::store::{SqliteConfig, Store};
+use crate::store::Store;
 use crate::testing::{record_of, verdict};
 
 const DAY_MS: i64 = 86_400_000;
@@ -27,7 +28,9 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) struct World {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    /// What the store keeps its rows in.
+    pub(super) database: Database,
     pub(super) log: Arc<dyn Log>,
     store: Store,
     pub(super) ops: ops::Ops,
@@ -55,10 +58,11 @@ impl World {
             ..LocalConfig::new(folder.path().join("log"))
         };
         let local = LocalLog::open(config, stream::Metrics::register(&ops.registry).unwrap()).unwrap();
+        let database = Database::sqlite(&folder);
         let world = Self {
             local: Some(local.clone()),
             now_ms,
-            ..Self::over(Arc::new(local), folder, ops, Topics::default(), verdict_days).await
+            ..Self::over(Arc::new(local), (folder, database), ops, Topics::default(), verdict_days).await
         };
         Self { patience: Duration::ZERO, ..world }
     }
@@ -66,7 +70,7 @@ impl World {
     /// Over any log: makes the topics there and a store that follows them.
     pub(super) async fn over(
         log: Arc<dyn Log>,
-        folder: tempfile::TempDir,
+        (folder, database): (tempfile::TempDir, Database),
         ops: ops::Ops,
         topics: Topics,
         verdict_days: u64,
@@ -80,9 +84,7 @@ impl World {
         specs.push(kept(&topics.verdicts, 2, verdict_days));
         specs.push(kept(&topics.dead_letters, 1, 30));
         log.create_topics(&specs).await.unwrap();
-        let file = folder.path().join("store.db");
-        let config = SqliteConfig { file, readers: 1, waiting_max: 64 };
-        let store = Store::open_sqlite(&config, &topics.verdicts, &ops.tasks).unwrap();
+        let store = Store::open(&database.config(), &topics.verdicts, &ops.tasks).await.unwrap();
         let (sender, projected) = tokio::sync::watch::channel(BTreeMap::new());
         let projector = Projector {
             log: Arc::clone(&log),
@@ -95,7 +97,8 @@ impl World {
         };
         ops.tasks.spawn("projector", projector.run(ops.shutdown.clone()));
         Self {
-            folder,
+            _folder: folder,
+            database,
             log,
             store,
             ops,
@@ -216,12 +219,6 @@ impl World {
             records.extend(batch.records);
         }
         records
-    }
-
-    pub(super) fn sql(&self, statement: &str) {
-        let connection = rusqlite::Connection::open(self.folder.path().join("store.db")).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        assert_eq!(connection.execute(statement, []).unwrap(), 1, "{statement}");
     }
 
     pub(super) fn verdict_at(&self, partition: i32, offset: i64) -> Position {
