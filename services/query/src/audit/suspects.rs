@@ -195,7 +195,7 @@ fn why_not(audit: &Audit, snapshot: &Snapshot, input: &Position) -> String {
             format!("group {group} has committed nothing there, or the log has forgotten it")
         }
         Some(part) if input.offset >= part.end() => {
-            format!("group {group} has committed up to {}", part.end())
+            format!("group {group} has committed up to {}, as far as there are records", part.end())
         }
         Some(_) => "no record is there".to_owned(),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::topics::Topics;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -242,6 +243,34 @@ async fn outcomes_that_an_operator_deletes_are_missing_and_the_report_says_what_
     assert_eq!(missing.len(), 20, "{found:#?}");
     assert!(missing.iter().all(|input| inputs.contains(input)));
     assert!(found.iter().all(|violation| violation.detail.contains("by an operator's hand")), "{found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_far_beyond_the_log_costs_no_memory() {
+    let mut world = world("far").await;
+    world.submit(20).await;
+    world.one_each().await;
+    let (group, topic) = (Arc::clone(&world.group), world.topics.media_standard.clone());
+    // Kafka takes any offset from whoever may commit: one bit for each would be 128 TiB.
+    let reset = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", Kafka::shared().bootstrap())
+            .set("group.id", &*group)
+            .create()
+            .unwrap();
+        let mut far = TopicPartitionList::new();
+        far.add_partition_offset(&topic, 0, Offset::Offset(1 << 50)).unwrap();
+        consumer.commit(&far, CommitMode::Sync).unwrap();
+    });
+    reset.await.unwrap();
+    world.projected().await;
+    let (report, found) = world.verify().await;
+    assert_eq!((report.inputs_committed, report.outcomes, found), (20, 20, vec![]));
+    let beyond = Position::new(world.topics.media_standard.as_str(), 0, 1 << 49);
+    world.log.append(vec![world.outcome(&beyond)]).await.unwrap();
+    let (_, found) = world.verify().await;
+    let [stray] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((stray.kind, &stray.input), (Kind::OutcomeWithoutInput, &Some(beyond)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
