@@ -5,7 +5,7 @@
 //! latter, on a log that decides a transaction in one stroke. Kafka decides it one partition after the other, and its
 //! readers end at the last stable offset, which the open transaction of a killed worker holds back together with
 //! everybody's outcomes behind it. So before an outcome is called missing, it is looked for beyond the ends, for as
-//! long as [`PATIENCE`]. Then committed offsets are read once more: every outcome below the ends has its input below
+//! long as `query.audit_patience`. Then committed offsets are read once more: every outcome below the ends has its input below
 //! those, for the log tells no offset that a transaction is about to move. The store's offsets are read before all of
 //! that, and rows at or beyond them are not judged. What retention removes meanwhile is checked again before anything
 //! is called missing.
@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use forensics::VerdictId;
 use proto::topics::Topics;
-use stream::local::{Clock, system_clock};
+use stream::local::Clock;
 use stream::{Log, Position, StreamError};
 use tokio::sync::mpsc;
 
@@ -49,11 +49,6 @@ use snapshot::Snapshot;
 /// Violations that are listed with their positions; the rest are counted.
 pub(crate) const LISTED_MAX: usize = 1_000;
 
-/// How long a transaction may be in doubt: the workers' transaction timeout (5 s) and the broker's sweep for those that
-/// are over (`transaction.abort.timed.out.transaction.cleanup.interval.ms`, 10 s), with a third on top. Only an audit
-/// that misses something waits for it, and once.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// How often the log is asked again meanwhile. Chosen.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -65,7 +60,7 @@ pub(crate) struct Audit {
     pub(crate) store: Option<Store>,
     pub(crate) topics: Topics,
     pub(crate) worker_group: Arc<str>,
-    /// How long what is missing is looked for.
+    /// How long what is missing is looked for: as long as a transaction may be in doubt.
     pub(crate) patience: Duration,
     /// Tells what retention may have removed.
     pub(crate) clock: Clock,
@@ -148,15 +143,6 @@ pub(crate) enum AuditError {
 }
 
 impl Audit {
-    pub(crate) fn new(
-        log: Arc<dyn Log>,
-        store: Option<Store>,
-        topics: Topics,
-        worker_group: Arc<str>,
-    ) -> Self {
-        Self { log, store, topics, worker_group, patience: PATIENCE, clock: system_clock() }
-    }
-
     /// Reads everything once (outcomes twice, if positions of violations have to be found) and reports.
     pub(crate) async fn run(&self, events: mpsc::Sender<Event>) -> Result<Report, AuditError> {
         let mut snapshot = Snapshot::take(self).await?;

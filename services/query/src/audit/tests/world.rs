@@ -8,7 +8,7 @@ use std::time::Duration;
 use forensics::InputPosition;
 use proto::topics::{AT_LEAST_ONCE, Topics, WORKER_GROUP, headers, outcome_headers};
 use proto::v1;
-use stream::local::{LocalConfig, LocalLog, Synchronous};
+use stream::local::{LocalConfig, LocalLog, Synchronous, system_clock};
 use stream::{
     Commit, CommitOffset, Delivery, FetchBounds, Log, MemberEvent, Membership, NewRecord, Position, ReadEnd,
     Record, StartAt, TopicPartition, TopicPolicy, TopicSpec, Transaction,
@@ -113,9 +113,14 @@ impl World {
     }
 
     pub(super) fn audit(&self) -> Audit {
-        let (log, store) = (Arc::clone(&self.log), Some(self.store.clone()));
-        let audit = Audit::new(log, store, self.topics.clone(), Arc::clone(&self.group));
-        let mut audit = Audit { patience: self.patience, ..audit };
+        let mut audit = Audit {
+            log: Arc::clone(&self.log),
+            store: Some(self.store.clone()),
+            topics: self.topics.clone(),
+            worker_group: Arc::clone(&self.group),
+            patience: self.patience,
+            clock: system_clock(),
+        };
         if self.local.is_some() {
             let now_ms = Arc::clone(&self.now_ms);
             audit.clock = Arc::new(move || now_ms.load(Ordering::Relaxed));
