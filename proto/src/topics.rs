@@ -91,6 +91,9 @@ pub mod headers {
     pub const SLOT: &str = "slot";
     /// The build that wrote it.
     pub const BUILD: &str = "build";
+    /// [`super::AT_LEAST_ONCE`] where the outcome may be written again, and its offset may not be committed yet;
+    /// absent where outcome and offset are one transaction.
+    pub const DELIVERY: &str = "delivery";
     /// What an outcome record carries.
     pub const OUTCOME: [&str; 5] = [INPUT_TOPIC, INPUT_PARTITION, INPUT_OFFSET, SLOT, BUILD];
 }
@@ -100,6 +103,14 @@ pub const PROTOBUF: &str = "application/x-protobuf";
 
 /// The value of [`headers::CONTENT_TYPE`] for the protobuf JSON mapping.
 pub const JSON: &str = "application/json";
+
+/// The value of [`headers::DELIVERY`].
+pub const AT_LEAST_ONCE: &str = "at-least-once";
+
+/// Whether an outcome's headers say that it may be there twice.
+pub fn may_repeat(record: &[(String, Bytes)]) -> bool {
+    record.iter().any(|(name, value)| name == headers::DELIVERY && value == AT_LEAST_ONCE)
+}
 
 /// The headers of an outcome record.
 pub fn outcome_headers(input: &InputPosition, slot: &str, build: &str) -> Vec<(String, Bytes)> {

@@ -5,7 +5,7 @@
 //! latter, on a log that decides a transaction in one stroke. Kafka decides it one partition after the other, and its
 //! readers end at the last stable offset, which the open transaction of a killed worker holds back together with
 //! everybody's outcomes behind it. So before an outcome is called missing, it is looked for beyond the ends, for as
-//! long as [`PATIENCE`]. Then committed offsets are read once more: every outcome below the ends has its input below
+//! long as `query.audit_patience`. Then committed offsets are read once more: every outcome below the ends has its input below
 //! those, for the log tells no offset that a transaction is about to move. The store's offsets are read before all of
 //! that, and rows at or beyond them are not judged. What retention removes meanwhile is checked again before anything
 //! is called missing.
@@ -13,7 +13,8 @@
 //! Offsets have gaps: transaction markers and aborted records occupy some. No outcome is asked for those, and one that
 //! names them has no input.
 //!
-//! Memory: one bit for each input offset, a batch of records, and the first [`LISTED_MAX`] violations.
+//! Memory: one bit for each input offset, a batch of records, what is suspected up to a bound, and the first
+//! [`LISTED_MAX`] violations.
 
 mod inputs;
 mod late;
@@ -23,6 +24,7 @@ mod retention;
 mod rows;
 mod sink;
 mod snapshot;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +33,7 @@ use std::time::Duration;
 
 use forensics::VerdictId;
 use proto::topics::Topics;
-use stream::local::{Clock, system_clock};
+use stream::local::Clock;
 use stream::{Log, Position, StreamError};
 use tokio::sync::mpsc;
 
@@ -40,16 +42,12 @@ use inputs::Inputs;
 use late::Late;
 use ledger::Ledger;
 use outcomes::Outcomes;
+use retention::Removed;
 use sink::Sink;
 use snapshot::Snapshot;
 
 /// Violations that are listed with their positions; the rest are counted.
 pub(crate) const LISTED_MAX: usize = 1_000;
-
-/// How long a transaction may be in doubt: the workers' transaction timeout (5 s) and the broker's sweep for those that
-/// are over (`transaction.abort.timed.out.transaction.cleanup.interval.ms`, 10 s), with a third on top. Only an audit
-/// that misses something waits for it, and once.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the log is asked again meanwhile. Chosen.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -62,7 +60,7 @@ pub(crate) struct Audit {
     pub(crate) store: Option<Store>,
     pub(crate) topics: Topics,
     pub(crate) worker_group: Arc<str>,
-    /// How long what is missing is looked for.
+    /// How long what is missing is looked for: as long as a transaction may be in doubt.
     pub(crate) patience: Duration,
     /// Tells what retention may have removed.
     pub(crate) clock: Clock,
@@ -123,6 +121,10 @@ pub(crate) struct Report {
     pub(crate) outcomes: u64,
     pub(crate) verdicts: u64,
     pub(crate) dead_letters: u64,
+    /// Beyond the first of their input, of workers that deliver at least once, and saying the same.
+    pub(crate) outcomes_repeated: u64,
+    /// Of such workers, whose offset was not committed yet.
+    pub(crate) outcomes_uncommitted: u64,
     pub(crate) rows: u64,
     pub(crate) rows_pending: u64,
     pub(crate) violations: u64,
@@ -141,15 +143,6 @@ pub(crate) enum AuditError {
 }
 
 impl Audit {
-    pub(crate) fn new(
-        log: Arc<dyn Log>,
-        store: Option<Store>,
-        topics: Topics,
-        worker_group: Arc<str>,
-    ) -> Self {
-        Self { log, store, topics, worker_group, patience: PATIENCE, clock: system_clock() }
-    }
-
     /// Reads everything once (outcomes twice, if positions of violations have to be found) and reports.
     pub(crate) async fn run(&self, events: mpsc::Sender<Event>) -> Result<Report, AuditError> {
         let mut snapshot = Snapshot::take(self).await?;
@@ -163,7 +156,7 @@ impl Audit {
         rows::beyond_the_topic(self, &snapshot, &mut sink).await?;
         let mut inputs = Inputs {
             audit: self,
-            removed_before_ms: retention::removed_before_ms(self, &snapshot).await?,
+            removed: Removed::look(self, &snapshot).await?,
             late: Late::new(self, &mut snapshot.outcomes),
             ledger: &mut ledger,
             outcomes: &mut outcomes,
@@ -172,7 +165,7 @@ impl Audit {
         for part in &snapshot.inputs {
             inputs.read(part).await?;
         }
-        outcomes.name(self, &snapshot, &mut sink).await?;
+        outcomes.suspects.judge(self, &snapshot, &mut sink).await?;
         Ok(sink.report)
     }
 }

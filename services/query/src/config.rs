@@ -32,6 +32,7 @@ pub struct RawConfig {
 pub struct Settings {
     pub worker_group: String,
     pub audits_max: usize,
+    pub audit_patience: HumanDuration,
     pub store: StoreSettings,
     pub projector: ProjectorSettings,
     pub watch: WatchSettings,
@@ -77,6 +78,8 @@ pub struct Config {
     pub worker_group: Arc<str>,
     /// Audits at once.
     pub audits_max: usize,
+    /// How long an audit looks for an outcome before it says that it is missing.
+    pub audit_patience: Duration,
     /// The store.
     pub store: StoreConfig,
     /// The projector's pauses after a failure: the first, and the longest.
@@ -106,7 +109,7 @@ impl RawConfig {
     /// # Errors
     /// Knobs that would stop the service altogether.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let Settings { worker_group, audits_max, store, projector, watch } = self.query;
+        let Settings { worker_group, audits_max, audit_patience, store, projector, watch } = self.query;
         let mut problems = Problems::default();
         for (key, is_zero) in [
             ("query.audits_max", audits_max == 0),
@@ -129,6 +132,7 @@ impl RawConfig {
             topics: self.topics,
             worker_group: worker_group.into(),
             audits_max,
+            audit_patience: audit_patience.get(),
             store: store.expect("what keeps it from being one is a problem"),
             pauses: (projector.pause_first.get(), projector.pause_max.get()),
             watch: WatchConfig {
@@ -194,7 +198,9 @@ mod tests {
         assert!(matches!(&errors[..], [only] if only.starts_with("query.store: ")), "{errors:?}");
         let mut raw = raw();
         raw.query.store.file = "verdicts.db".into();
-        assert!(raw.clone().check().is_ok());
+        let config = raw.clone().check().unwrap();
+        // A killed worker's transaction stays open for 5 s, and the broker looks for such every 10 s.
+        assert!(config.audit_patience > Duration::from_secs(5 + 10));
         raw.query.store.readers = 0;
         raw.query.watch.buffer = 0;
         raw.grpc.connections_max = 0;

@@ -7,6 +7,7 @@ use proto::server::{MESSAGE_BYTES_MAX, ServiceHealth, Services, serve};
 use proto::v1::audit_service_server::AuditServiceServer;
 use proto::v1::verdict_service_server::VerdictServiceServer;
 use stream::Log;
+use stream::local::system_clock;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -50,9 +51,14 @@ impl Query {
             projected: sender,
         };
         ops.tasks.spawn("projector", projector.run(ops.shutdown.clone()));
-        let topics = config.topics.clone();
-        let audit =
-            Audit::new(Arc::clone(&log), Some(store.clone()), topics, Arc::clone(&config.worker_group));
+        let audit = Audit {
+            log: Arc::clone(&log),
+            store: Some(store.clone()),
+            topics: config.topics.clone(),
+            worker_group: Arc::clone(&config.worker_group),
+            patience: config.audit_patience,
+            clock: system_clock(),
+        };
         let audits = Audits {
             audit,
             room: Arc::new(Semaphore::new(config.audits_max)),

@@ -14,6 +14,7 @@ use forensics::{Tenant, VerdictId};
 pub use filter::Filter;
 pub use postgres::{Address, PostgresConfig};
 pub use row::{InvalidRecord, Row, Seat};
+pub(crate) use row::{Judgement, judgement};
 pub use sqlite::SqliteConfig;
 
 /// What can go wrong at the store's door, sorted by what the caller does about it.

@@ -11,7 +11,7 @@ use forensics::{
 use prost::Message;
 use proto::topics::{self, Topics, headers};
 use proto::{convert, v1};
-use stream::NewRecord;
+use stream::{Delivery, NewRecord};
 
 use crate::budget::Permit;
 use crate::job::{Input, Subject};
@@ -98,22 +98,24 @@ pub(crate) struct Clerk {
     preprocessing: [(String, [u8; 32]); 2],
     verdicts: Arc<str>,
     dead_letters: Arc<str>,
-    slot: Arc<str>,
-    record_bytes_max: usize,
+    desk: Desk,
+}
+
+/// How this worker's records are written.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk {
+    pub(crate) slot: Arc<str>,
+    /// What the log promises of them.
+    pub(crate) delivery: Delivery,
+    pub(crate) record_bytes_max: usize,
 }
 
 /// Room for everything of a dead letter but the original bytes and its key: headers, positions, texts.
 const DEAD_LETTER_FRAME_BYTES: usize = 4 * 1024;
 
 impl Clerk {
-    /// A clerk for this model, policy and slot.
-    pub(crate) fn new(
-        facts: ModelFacts,
-        policy: Policy,
-        topics: &Topics,
-        slot: Arc<str>,
-        max: usize,
-    ) -> Self {
+    /// A clerk for this model and policy.
+    pub(crate) fn new(facts: ModelFacts, policy: Policy, topics: &Topics, desk: Desk) -> Self {
         let detect = Preprocessing { crop: facts.crop, face_detector: facts.face_detector.clone() };
         let cropped = Preprocessing { crop: CropMode::None, face_detector: "none".to_owned() };
         Self {
@@ -121,8 +123,7 @@ impl Clerk {
             preprocessing: [detect, cropped].map(|way| (way.name(), way.digest())),
             verdicts: topics.verdicts.as_str().into(),
             dead_letters: topics.dead_letters.as_str().into(),
-            slot,
-            record_bytes_max: max,
+            desk,
             facts,
             policy,
         }
@@ -198,7 +199,7 @@ impl Clerk {
         let envelope = self.outcome_headers(input);
         let key = topics::key(verdict.tenant.as_str(), verdict.media_id.as_str());
         let around: usize = envelope.iter().map(|(name, value)| name.len() + value.len()).sum();
-        fit(&mut wire, self.record_bytes_max.saturating_sub(around + key.len()));
+        fit(&mut wire, self.desk.record_bytes_max.saturating_sub(around + key.len()));
         let mut records = vec![NewRecord {
             topic: Arc::clone(&self.verdicts),
             partition: None,
@@ -226,7 +227,12 @@ impl Clerk {
     }
 
     fn outcome_headers(&self, input: &Input) -> Vec<stream::Header> {
-        let mut envelope = topics::outcome_headers(&input.position(), &self.slot, env!("CARGO_PKG_VERSION"));
+        let mut envelope =
+            topics::outcome_headers(&input.position(), &self.desk.slot, env!("CARGO_PKG_VERSION"));
+        if self.desk.delivery == Delivery::AtLeastOnce {
+            let said = Bytes::from_static(topics::AT_LEAST_ONCE.as_bytes());
+            envelope.push((headers::DELIVERY.to_owned(), said));
+        }
         // W3C trace context: a trace goes on through the verdict.
         if let Some(trace) = input.record.header("traceparent") {
             envelope.push(("traceparent".to_owned(), trace.clone()));
@@ -241,7 +247,7 @@ impl Clerk {
         mut detail: String,
         verdict_id: String,
     ) -> v1::DeadLetter {
-        let room = self.record_bytes_max.saturating_sub(DEAD_LETTER_FRAME_BYTES);
+        let room = self.desk.record_bytes_max.saturating_sub(DEAD_LETTER_FRAME_BYTES);
         let part = |bytes: &Option<Bytes>, room: usize| {
             bytes.as_ref().map_or_else(Vec::new, |bytes| bytes[..bytes.len().min(room)].to_vec())
         };
@@ -260,7 +266,7 @@ impl Clerk {
             kind: kind.into(),
             detail,
             attempts: input.attempt,
-            worker: self.slot.to_string(),
+            worker: self.desk.slot.to_string(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             verdict_id,
             key,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use forensics::Bucket;
 use media::{DecodePool, ObjectStore};
 use ops::{Exit, ExitReason, Ops, TaskHandle};
-use stream::{Disposition, FetchBounds, Log, Membership, StartAt, StreamError};
+use stream::{Delivery, Disposition, FetchBounds, Log, Membership, StartAt, StreamError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::admission::Door;
 use crate::batcher;
 use crate::breaker::{Breaker, Pauses};
 use crate::budget::ByteBudget;
-use crate::clerk::{Clerk, ModelFacts};
+use crate::clerk::{Clerk, Desk, ModelFacts};
 use crate::config::Config;
 use crate::device::{self, DetectorFacts};
 use crate::engine::{Engines, FaceFactory, ForgeryFactory};
@@ -59,7 +59,7 @@ pub async fn run(config: Config, log: LogHandle, engines: Engines, ops: Ops) -> 
         // Threads that still load see that nobody waits, and end.
         () = ops.shutdown.requested() => return Ok(()),
     };
-    let clerk = clerk(&config, &facts, face_detector);
+    let clerk = clerk(&config, &facts, face_detector, log.delivery());
     metrics.set_model(&facts.identity);
     let (scorer, packer, seat) = batcher::room(facts.batch_max, metrics.clone());
     ops.tasks.spawn_finite_thread("pack", move || packer.pack());
@@ -147,7 +147,7 @@ fn start_greeting(rooms: &Arc<Rooms>, named: Option<&Bucket>, ops: &Ops) {
     });
 }
 
-fn clerk(config: &Config, facts: &DetectorFacts, face_detector: String) -> Clerk {
+fn clerk(config: &Config, facts: &DetectorFacts, face_detector: String, delivery: Delivery) -> Clerk {
     let wanted = &facts.preprocessing.face_detector;
     if *wanted != face_detector {
         tracing::warn!(
@@ -161,8 +161,9 @@ fn clerk(config: &Config, facts: &DetectorFacts, face_detector: String) -> Clerk
         crop: facts.preprocessing.crop,
         face_detector,
     };
-    let (slot, max) = (Arc::clone(&config.slot), config.publish.record_bytes_max);
-    Clerk::new(facts, config.policy.clone(), &config.topics, slot, max)
+    let desk =
+        Desk { slot: Arc::clone(&config.slot), delivery, record_bytes_max: config.publish.record_bytes_max };
+    Clerk::new(facts, config.policy.clone(), &config.topics, desk)
 }
 
 /// Starts the device thread; gives what to wait for until it is loaded, and where its seat goes.

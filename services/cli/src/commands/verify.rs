@@ -73,6 +73,8 @@ fn summarise(report: &v1::AuditReport, terminal: &mut Terminal) -> Result<(), Fa
         ("outcomes", report.outcomes),
         ("of these verdicts", report.verdicts),
         ("of these dead letters", report.dead_letters),
+        ("of these repeated, as at-least-once allows", report.outcomes_repeated),
+        ("of these not committed yet, as it allows", report.outcomes_uncommitted),
         ("rows in the store", report.rows),
         ("not yet in the store", report.rows_pending),
         ("violations", report.violations),

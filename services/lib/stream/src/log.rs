@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::error::StreamError;
@@ -82,6 +83,21 @@ pub trait Log: Send + Sync {
 
     /// Whether the log can work, now and whenever it changes.
     fn health(&self) -> watch::Receiver<LogHealth>;
+
+    /// What it promises of the records that its members commit.
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+}
+
+/// What is promised of outcomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Outcomes and offsets become visible together.
+    ExactlyOnce,
+    /// Offsets follow their outcomes: after a crash some outcomes are there twice.
+    AtLeastOnce,
 }
 
 /// Which of these topics do not exist.

@@ -7,6 +7,7 @@ use stream::{ReadEnd, Record};
 use super::late::Late;
 use super::ledger::Ledger;
 use super::outcomes::Outcomes;
+use super::retention::Removed;
 use super::sink::Sink;
 use super::snapshot::{InputPart, low_now};
 use super::{Audit, AuditError, Kind, Violation};
@@ -14,8 +15,7 @@ use super::{Audit, AuditError, Kind, Violation};
 /// What the inputs are held against.
 pub(super) struct Inputs<'a> {
     pub(super) audit: &'a Audit,
-    /// An input that is not younger may have had an outcome that retention has removed.
-    pub(super) removed_before_ms: Option<i64>,
+    pub(super) removed: Removed,
     pub(super) late: Late<'a>,
     pub(super) ledger: &'a mut Ledger,
     pub(super) outcomes: &'a mut Outcomes,
@@ -52,20 +52,21 @@ impl Inputs<'_> {
         if self.ledger.has(&part.partition, offset) {
             return Ok(());
         }
-        if self.removed_before_ms.is_some_and(|removed| record.timestamp_ms <= removed) {
+        if self.removed.excuses(record.timestamp_ms) {
             self.sink.report.inputs_beyond_retention += 1;
             return Ok(());
         }
-        let Self { late, ledger, outcomes, sink, .. } = self;
+        let Self { removed, late, ledger, outcomes, sink, .. } = self;
         if late.turns_up(&record.position, ledger, outcomes, sink).await? {
             return Ok(());
         }
+        let hint = removed.hint(record.timestamp_ms);
         let violation = Violation {
             kind: Kind::MissingOutcome,
             input: Some(record.position.clone()),
             outcome: None,
             verdict_id: None,
-            detail: format!("committed up to {}, and no outcome names it", part.due()),
+            detail: format!("committed up to {}, and no outcome names it{hint}", part.due()),
         };
         self.sink.violation(violation).await
     }
@@ -82,7 +83,7 @@ impl Inputs<'_> {
         // Inputs that retention removed meanwhile could not be read.
         let low = low_now(self.audit, &part.partition).await?;
         for offset in strays.filter(|offset| *offset >= low) {
-            self.outcomes.suspect(part.partition.at(offset), Kind::OutcomeWithoutInput);
+            self.outcomes.suspects.note(part.partition.at(offset), Kind::OutcomeWithoutInput);
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(super) struct InputPart {
     pub(super) committed: Option<i64>,
     /// The same once the outcomes' ends were known.
     pub(super) committed_later: Option<i64>,
+    /// Where the log ended then.
+    high: i64,
 }
 
 impl InputPart {
@@ -30,9 +32,10 @@ impl InputPart {
         self.committed.unwrap_or(self.low)
     }
 
-    /// No outcome may be of an input at or above it.
+    /// No outcome may be of an input at or above it. Anybody may set a group's offset to anything: what lies beyond the
+    /// log's end is no input, and memory for it would be memory for nothing.
     pub(super) fn end(&self) -> i64 {
-        self.committed_later.unwrap_or(self.low).max(self.low)
+        self.committed_later.unwrap_or(self.low).min(self.high).max(self.low)
     }
 }
 
@@ -84,14 +87,14 @@ impl Snapshot {
             }
         }
         let committed_later = committed_offsets(audit, &media).await?;
-        let inputs = media.into_iter().zip(lows).zip(committed.into_iter().zip(committed_later));
-        let inputs = inputs.map(|((partition, low), (committed, later))| InputPart {
-            partition,
-            low,
-            committed,
-            committed_later: later,
-        });
-        Ok(Self { inputs: inputs.collect(), outcomes })
+        let mut inputs = Vec::with_capacity(media.len());
+        for ((partition, low), (committed, committed_later)) in
+            media.into_iter().zip(lows).zip(committed.into_iter().zip(committed_later))
+        {
+            let high = log.watermarks(&partition).await?.high;
+            inputs.push(InputPart { partition, low, committed, committed_later, high });
+        }
+        Ok(Self { inputs, outcomes })
     }
 
     /// Offsets to read, for the progress.

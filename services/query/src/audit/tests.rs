@@ -1,5 +1,7 @@
+mod database;
 mod kafka;
 mod planted;
+mod repeated;
 mod world;
 
 use std::sync::Arc;
@@ -73,6 +75,35 @@ async fn a_topic_that_retention_has_emptied_excuses_only_what_it_may_have_held()
     let (report, found) = world.verify().await;
     let inputs: Vec<_> = found.iter().map(|violation| violation.input.clone().unwrap()).collect();
     assert_eq!((inputs, report.inputs_beyond_retention), (lost, 20), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_young_remainder_excuses_no_loss_that_age_cannot_have_removed() {
+    let world = World::local(3).await;
+    world.submit(20).await;
+    world.one_each().await;
+    world.later(5).await;
+    // The first outcomes are gone, and the oldest that is left is younger than what was lost.
+    let mut lost = world.submit(4).await;
+    lost.sort();
+    world.work(|_| vec![]).await;
+    world.later(2).await;
+    world.submit(20).await;
+    world.one_each().await;
+    let (report, found) = world.verify().await;
+    let mut inputs: Vec<_> = found.iter().map(|violation| violation.input.clone().unwrap()).collect();
+    inputs.sort();
+    assert_eq!((inputs, report.inputs_beyond_retention, report.inputs_committed), (lost, 20, 44));
+    assert!(
+        found.iter().all(|v| v.kind == Kind::MissingOutcome && v.detail.contains("too young to go by age"))
+    );
+    world.later(3).await;
+    let (report, found) = world.verify().await;
+    assert_eq!(
+        (report.inputs_beyond_retention, found),
+        (4, vec![]),
+        "by now age excuses it, and the first are gone"
+    );
 }
 
 /// Nothing is wrong, and nothing is found.

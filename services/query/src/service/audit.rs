@@ -160,5 +160,7 @@ fn wire_report(report: &Report) -> v1::AuditReport {
         violations: report.violations,
         violations_unlisted: report.violations_unlisted,
         inputs_beyond_retention: report.inputs_beyond_retention,
+        outcomes_repeated: report.outcomes_repeated,
+        outcomes_uncommitted: report.outcomes_uncommitted,
     }
 }

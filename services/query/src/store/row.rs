@@ -143,15 +143,27 @@ fn reason(verdict: &v1::Verdict) -> &'static str {
     }
 }
 
-/// Whether two records of one verdict id say the same. Timings and the like differ between two runs; the
-/// judgement must not.
+/// What a verdict record says of its media, to be compared. Timings and the like differ between two runs; this must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    outcome: i32,
+    reasons: [i32; 3],
+    /// Probability and logit, bit for bit.
+    scores: [Option<u32>; 2],
+}
+
+/// The judgement in a record; `None` where it is no verdict.
+pub(crate) fn judgement(record: &[u8]) -> Option<Judgement> {
+    let v = v1::Verdict::decode(record).ok()?;
+    Some(Judgement {
+        outcome: v.outcome,
+        reasons: [v.inconclusive_reason, v.not_applicable_reason, v.failure_class],
+        scores: [v.probability, v.logit].map(|score| score.map(f32::to_bits)),
+    })
+}
+
+/// Whether two records of one verdict id say the same.
 pub(crate) fn same_judgement(one: &[u8], other: &[u8]) -> bool {
-    let judgement = |record: &[u8]| {
-        let v = v1::Verdict::decode(record).ok()?;
-        let bits = |value: Option<f32>| value.map(f32::to_bits);
-        let reasons = (v.inconclusive_reason, v.not_applicable_reason, v.failure_class);
-        Some((v.outcome, reasons, bits(v.probability), bits(v.logit)))
-    };
     judgement(one) == judgement(other)
 }
 

@@ -27,7 +27,9 @@ fn clerk_with(thresholds: Option<Thresholds>, policy: Policy) -> Clerk {
         crop: CropMode::Aligned,
         face_detector: "scripted".to_owned(),
     };
-    Clerk::new(facts, policy, &Topics::default(), "worker-0".into(), MAX)
+    let delivery = Delivery::ExactlyOnce;
+    let desk = Desk { slot: "worker-0".into(), delivery, record_bytes_max: MAX };
+    Clerk::new(facts, policy, &Topics::default(), desk)
 }
 
 fn input(value: Vec<u8>) -> Input {
@@ -81,6 +83,21 @@ fn a_verdict_is_an_outcome_and_its_copy_is_not() {
     assert_eq!((&*letter.original, letter.verdict_id), (&b"reference"[..], decoded.id.to_string()));
     assert_eq!(clerk.write(&input, &verdict(FailureClass::Decode), false).records.len(), 1);
     assert_eq!(clerk.write(&input, &verdict(FailureClass::Decode), true).records.len(), 2, "a panic's");
+}
+
+#[test]
+fn an_outcome_that_may_come_again_says_so() {
+    let (mut clerk, input) = (clerk(), input(b"reference".to_vec()));
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+        clerk.desk.delivery = delivery;
+        let end = End::failed(FailureClass::TimedOut, "why");
+        let verdict = clerk.verdict(&subject(FacesIn::Detect), &input, end);
+        let records = clerk.write(&input, &verdict, false).records;
+        let letter = clerk.dead_letter(&input, "not a reference".to_owned()).records;
+        let says = |record: &NewRecord| proto::topics::may_repeat(&record.headers);
+        let expected = delivery == Delivery::AtLeastOnce;
+        assert_eq!((says(&records[0]), says(&letter[0])), (expected, expected), "{delivery:?}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl ForgeryDetector for Slow {
 async fn media_that_wait_behind_each_other_all_have_their_time() {
     let mut stage = Stage::new().await;
     // Together they need four times as long as each of them may take.
-    stage.knobs = vec![("T__WORKER__EXAMINE__DEADLINE", "2s"), ("T__DECODE__THREADS", "1")];
+    stage.knobs.extend([("T__WORKER__EXAMINE__DEADLINE", "2s"), ("T__DECODE__THREADS", "1")]);
     stage.submit_pictures(80).await;
     let slow = || -> Result<Box<dyn ForgeryDetector>, ops::Exit> {
         Ok(Box::new(Slow { inner: ScriptedForgeryDetector::new(8), a_crop: Duration::from_millis(100) }))
@@ -63,7 +63,7 @@ async fn media_that_wait_behind_each_other_all_have_their_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_that_never_comes_holds_its_partition_until_the_deadline() {
     let mut stage = Stage::new().await;
-    stage.knobs = vec![("T__WORKER__EXAMINE__DEADLINE", "1s")];
+    stage.knobs.push(("T__WORKER__EXAMINE__DEADLINE", "1s"));
     stage.store.get_stuck_on("stuck.png");
     stage.submit([image("stuck", "stuck.png", v1::Faces::Cropped)]).await;
     stage.submit_pictures(8).await;

@@ -251,9 +251,28 @@ fn sizes_beyond_the_limits_are_refused_on_the_header() {
     let mut webp = b"RIFF\x2a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
     webp.extend(b"VP8L\x05\0\0\0\x2f\xff\xff\xff\x0f\0");
     assert_eq!(class(&webp), "too large", "webp");
+    let mut within_a_frame = b"RIFF\x3a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    within_a_frame
+        .extend(b"ANMF\x1e\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0VP8L\x05\0\0\0\x2f\xff\xff\xff\x0f\0");
+    assert_eq!(class(&within_a_frame), "too large", "webp, in an animation's frame");
     let small = DecodeLimits { bytes_max: 10, ..limits() };
     assert!(matches!(decode(&jpeg_header(8, 8), &small), Err(DecodeError::TooLarge(_))));
     assert!(started.elapsed().as_secs() < 2, "from the header alone");
+}
+
+#[test]
+fn frames_within_frames_are_not_followed() {
+    // Each 24 bytes hold a further one: followed by recursion they would take a thread's whole stack.
+    let (levels, frame) = (200_000_u32, 24);
+    let mut webp = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    for level in (1..=levels).rev() {
+        webp.extend(b"ANMF");
+        webp.extend((level * frame - 8).to_le_bytes());
+        webp.extend([0; 16]);
+    }
+    let length = u32::try_from(webp.len() - 8).unwrap();
+    webp[4..8].copy_from_slice(&length.to_le_bytes());
+    assert_eq!(class(&webp), "broken");
 }
 
 #[test]

@@ -32,20 +32,34 @@ fn check_chunks(bytes: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> 
     }
 }
 
-fn walk(mut rest: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
-    while rest.len() >= 8 {
-        let length = word(rest, 4).unwrap_or(0) as usize;
-        let body = &rest[8..rest.len().min(length.saturating_add(8))];
-        if let Some((width, height)) = size(&rest[..4], body) {
-            limits.check_size(width, height)?;
+fn walk(bytes: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
+    for (kind, body) in chunks(bytes) {
+        check_size(kind, body, limits)?;
+        if kind == b"ANMF" {
+            // A frame of an animation holds chunks, and no further frames: no decoder reads those, and whoever
+            // followed them would go as deep as a hostile file says.
+            for (kind, body) in chunks(body.get(16..).unwrap_or_default()) {
+                check_size(kind, body, limits)?;
+            }
         }
-        if &rest[..4] == b"ANMF" {
-            walk(body.get(16..).unwrap_or_default(), limits)?;
-        }
-        // Chunks are padded to an even length.
-        rest = rest.get(8usize.saturating_add(length).saturating_add(length & 1)..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Kind and body of one chunk after the other; the last body may be cut.
+fn chunks(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let kind = rest.get(..4)?;
+        let length = word(rest, 4)? as usize;
+        let body = &rest[8..rest.len().min(length.saturating_add(8))];
+        // Chunks are padded to an even length.
+        rest = rest.get(8usize.saturating_add(length).saturating_add(length & 1)..).unwrap_or_default();
+        Some((kind, body))
+    })
+}
+
+fn check_size(kind: &[u8], body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
+    size(kind, body).map_or(Ok(()), |(width, height)| limits.check_size(width, height))
 }
 
 /// Width and height in the header of a chunk that has them.

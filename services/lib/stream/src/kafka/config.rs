@@ -10,6 +10,8 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use serde::{Deserialize, Serialize};
 
+pub use crate::log::Delivery;
+
 /// The table `[kafka]` with every knob explained, to be appended to a service's own defaults.
 pub const DEFAULTS: &str = include_str!("../../defaults.toml");
 
@@ -21,16 +23,6 @@ pub enum GroupProtocol {
     Consumer,
     /// By the members, cooperatively.
     Classic,
-}
-
-/// What is promised of outcomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Delivery {
-    /// Outcomes and offsets become visible together.
-    ExactlyOnce,
-    /// Offsets follow their outcomes: after a crash some outcomes are there twice.
-    AtLeastOnce,
 }
 
 /// What lies between client and broker.

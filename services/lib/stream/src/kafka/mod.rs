@@ -476,4 +476,8 @@ impl Log for KafkaLog {
     fn health(&self) -> watch::Receiver<LogHealth> {
         self.core.health.clone()
     }
+
+    fn delivery(&self) -> Delivery {
+        self.core.config().delivery
+    }
 }

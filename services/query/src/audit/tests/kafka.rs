@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::topics::Topics;
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use stream::kafka::{KafkaLog, KafkaSettings};
-use stream::{NewRecord, Position};
+use stream::{Delivery, NewRecord, Position};
 use testbed::Kafka;
 use tokio::sync::mpsc;
 
 use super::super::{Audit, Event, Kind};
+use super::database::Database;
 use super::world::{DEADLINE, World, run};
 
 #[derive(serde::Deserialize)]
@@ -22,11 +26,27 @@ struct Settings {
 
 /// Topics and a group of its own on the broker that all tests share.
 async fn world(case: &str) -> World {
+    world_that_delivers(Delivery::ExactlyOnce, case).await
+}
+
+async fn world_that_delivers(delivery: Delivery, case: &str) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::sqlite(&folder);
+    world_with(delivery, (folder, database), case).await
+}
+
+/// As a fleet has it: on Kafka, the store in PostgreSQL.
+async fn world_on_postgres(case: &str) -> World {
+    let store = (tempfile::tempdir().unwrap(), Database::postgres().await);
+    world_with(Delivery::ExactlyOnce, store, case).await
+}
+
+async fn world_with(delivery: Delivery, store: (tempfile::TempDir, Database), case: &str) -> World {
     let bootstrap = tokio::task::spawn_blocking(|| Kafka::shared().bootstrap()).await.unwrap();
     let variable = ("T__KAFKA__BOOTSTRAP_SERVERS".to_owned(), bootstrap);
     let settings: Settings =
         ops::config::load(stream::KAFKA_DEFAULTS, None, "T", std::iter::once(variable)).unwrap();
-    let config = settings.kafka.check().unwrap();
+    let config = KafkaSettings { delivery, ..settings.kafka }.check().unwrap();
     let ops = ops::Ops::new("test", Duration::from_secs(5)).unwrap();
     let metrics = stream::Metrics::register(&ops.registry).unwrap();
     let log = KafkaLog::connect(config, metrics, ops.failpoints.clone()).await.unwrap();
@@ -39,8 +59,7 @@ async fn world(case: &str) -> World {
         verdicts: name("verdicts"),
         dead_letters: name("dead-letters"),
     };
-    let folder = tempfile::tempdir().unwrap();
-    let mut world = World::over(Arc::new(log), folder, ops, topics, 30).await;
+    let mut world = World::over(Arc::new(log), store, ops, topics, 30).await;
     world.group = format!("{prefix}.workers").into();
     world
 }
@@ -94,8 +113,34 @@ async fn each_broken_promise_is_found_at_its_place_on_kafka() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clean_kafka_with_its_store_in_postgresql_has_no_violations() {
+    super::clean(world_on_postgres("clean-pg").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_broken_promise_is_found_at_its_place_with_the_store_in_postgresql() {
+    super::planted::each_is_found_at_its_place(world_on_postgres("planted-pg").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_records_flow_with_the_store_in_postgresql_there_are_no_false_alarms() {
+    super::flowing(world_on_postgres("flowing-pg").await, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_records_flow_on_kafka_there_are_no_false_alarms() {
     super::flowing(world("flowing").await, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_at_least_once_delivery_leaves_is_no_violation_while_it_agrees() {
+    super::repeated::done_again_after_a_death(world_that_delivers(Delivery::AtLeastOnce, "again").await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_records_flow_at_least_once_there_are_no_false_alarms() {
+    super::flowing(world_that_delivers(Delivery::AtLeastOnce, "flowing-again").await, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +211,66 @@ async fn a_transaction_in_doubt_is_waited_for() {
     world.projected().await;
     let (report, found) = world.verify().await;
     assert_eq!((report.rows, report.rows_pending, found), (30, 0, vec![]));
+}
+
+/// As `kafka-delete-records` does: all that the topic's first two partitions hold goes.
+async fn delete_records(topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", Kafka::shared().bootstrap()).create().unwrap();
+    let mut all = TopicPartitionList::new();
+    for partition in 0..2 {
+        all.add_partition_offset(topic, partition, Offset::End).unwrap();
+    }
+    let deleted = admin.delete_records(&all, &AdminOptions::new().operation_timeout(Some(DEADLINE))).await;
+    for partition in deleted.unwrap().elements() {
+        partition.error().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_that_an_operator_deletes_are_missing_and_the_report_says_what_it_may_be() {
+    let mut world = world("deleted").await;
+    // Everything is decided when it audits.
+    world.patience = Duration::from_millis(200);
+    let inputs = world.submit(20).await;
+    world.one_each().await;
+    delete_records(&world.topics.verdicts).await;
+    world.submit(20).await;
+    world.one_each().await;
+    let (report, found) = run(&Audit { store: None, ..world.audit() }).await;
+    assert_eq!((report.inputs_committed, report.inputs_beyond_retention), (40, 0));
+    let missing: Vec<_> = found.iter().filter_map(|violation| violation.input.clone()).collect();
+    assert_eq!(missing.len(), 20, "{found:#?}");
+    assert!(missing.iter().all(|input| inputs.contains(input)));
+    assert!(found.iter().all(|violation| violation.detail.contains("by an operator's hand")), "{found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_far_beyond_the_log_costs_no_memory() {
+    let mut world = world("far").await;
+    world.submit(20).await;
+    world.one_each().await;
+    let (group, topic) = (Arc::clone(&world.group), world.topics.media_standard.clone());
+    // Kafka takes any offset from whoever may commit: one bit for each would be 128 TiB.
+    let reset = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", Kafka::shared().bootstrap())
+            .set("group.id", &*group)
+            .create()
+            .unwrap();
+        let mut far = TopicPartitionList::new();
+        far.add_partition_offset(&topic, 0, Offset::Offset(1 << 50)).unwrap();
+        consumer.commit(&far, CommitMode::Sync).unwrap();
+    });
+    reset.await.unwrap();
+    world.projected().await;
+    let (report, found) = world.verify().await;
+    assert_eq!((report.inputs_committed, report.outcomes, found), (20, 20, vec![]));
+    let beyond = Position::new(world.topics.media_standard.as_str(), 0, 1 << 49);
+    world.log.append(vec![world.outcome(&beyond)]).await.unwrap();
+    let (_, found) = world.verify().await;
+    let [stray] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((stray.kind, &stray.input), (Kind::OutcomeWithoutInput, &Some(beyond)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,10 +17,6 @@ struct Planted {
     outcome: Option<Position>,
 }
 
-const STRAY_ROW: &str = "(seat, verdict_id, tenant, media_id, generation, outcome, reason, probability, band, \
-    model_name, model_sha256, created_at, record) SELECT 9 << 40, randomblob(32), tenant, media_id, generation, outcome, \
-    reason, probability, band, model_name, model_sha256, created_at, record FROM verdicts WHERE seat =";
-
 /// Breaks each promise once and audits.
 pub(super) async fn each_is_found_at_its_place(mut world: World) {
     // Everything is decided when it audits: what is missing then is lost.
@@ -54,10 +50,10 @@ pub(super) async fn each_is_found_at_its_place(mut world: World) {
     // The second one of the doubled has no row: it is of the same verdict id.
     verdicts.retain(|record| origin(&record.headers) != Origin::Input(named(&doubled)));
     let [gone, changed, copied] = [5, 6, 7].map(|n| verdicts[n].position.clone());
-    let seat = |at: &Position| Seat::new(at.partition, at.offset).number();
-    world.sql(&format!("DELETE FROM verdicts WHERE seat = {}", seat(&gone)));
-    world.sql(&format!("UPDATE verdicts SET verdict_id = randomblob(32) WHERE seat = {}", seat(&changed)));
-    world.sql(&format!("INSERT INTO verdicts {STRAY_ROW} {}", seat(&copied)));
+    let seat = |at: &Position| Seat::new(at.partition, at.offset);
+    world.database.delete(seat(&gone));
+    world.database.rename(seat(&changed));
+    world.database.copy(seat(&copied), Seat::new(9, 0));
 
     let planted = |what, kind, input: Option<&Position>, outcome: Option<&Position>| Planted {
         what,

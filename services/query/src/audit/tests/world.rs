@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forensics::InputPosition;
-use proto::topics::{Topics, WORKER_GROUP, outcome_headers};
-use stream::local::{LocalConfig, LocalLog, Synchronous};
+use proto::topics::{AT_LEAST_ONCE, Topics, WORKER_GROUP, headers, outcome_headers};
+use proto::v1;
+use stream::local::{LocalConfig, LocalLog, Synchronous, system_clock};
 use stream::{
-    Commit, CommitOffset, FetchBounds, Log, MemberEvent, Membership, NewRecord, Position, ReadEnd, Record,
-    StartAt, TopicPartition, TopicPolicy, TopicSpec, Transaction,
+    Commit, CommitOffset, Delivery, FetchBounds, Log, MemberEvent, Membership, NewRecord, Position, ReadEnd,
+    Record, StartAt, TopicPartition, TopicPolicy, TopicSpec, Transaction,
 };
 use tokio::sync::mpsc;
 
 use super::super::{Audit, Event, Report, Violation};
+use super::database::Database;
 use crate::metrics::Metrics;
 use crate::projector::Projector;
-use crate::store::{SqliteConfig, Store};
+use crate::store::Store;
 use crate::testing::{record_of, verdict};
 
 const DAY_MS: i64 = 86_400_000;
@@ -26,7 +28,9 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) struct World {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    /// What the store keeps its rows in.
+    pub(super) database: Database,
     pub(super) log: Arc<dyn Log>,
     store: Store,
     pub(super) ops: ops::Ops,
@@ -54,10 +58,11 @@ impl World {
             ..LocalConfig::new(folder.path().join("log"))
         };
         let local = LocalLog::open(config, stream::Metrics::register(&ops.registry).unwrap()).unwrap();
+        let database = Database::sqlite(&folder);
         let world = Self {
             local: Some(local.clone()),
             now_ms,
-            ..Self::over(Arc::new(local), folder, ops, Topics::default(), verdict_days).await
+            ..Self::over(Arc::new(local), (folder, database), ops, Topics::default(), verdict_days).await
         };
         Self { patience: Duration::ZERO, ..world }
     }
@@ -65,7 +70,7 @@ impl World {
     /// Over any log: makes the topics there and a store that follows them.
     pub(super) async fn over(
         log: Arc<dyn Log>,
-        folder: tempfile::TempDir,
+        (folder, database): (tempfile::TempDir, Database),
         ops: ops::Ops,
         topics: Topics,
         verdict_days: u64,
@@ -79,9 +84,7 @@ impl World {
         specs.push(kept(&topics.verdicts, 2, verdict_days));
         specs.push(kept(&topics.dead_letters, 1, 30));
         log.create_topics(&specs).await.unwrap();
-        let file = folder.path().join("store.db");
-        let config = SqliteConfig { file, readers: 1, waiting_max: 64 };
-        let store = Store::open_sqlite(&config, &topics.verdicts, &ops.tasks).unwrap();
+        let store = Store::open(&database.config(), &topics.verdicts, &ops.tasks).await.unwrap();
         let (sender, projected) = tokio::sync::watch::channel(BTreeMap::new());
         let projector = Projector {
             log: Arc::clone(&log),
@@ -94,7 +97,8 @@ impl World {
         };
         ops.tasks.spawn("projector", projector.run(ops.shutdown.clone()));
         Self {
-            folder,
+            _folder: folder,
+            database,
             log,
             store,
             ops,
@@ -109,9 +113,14 @@ impl World {
     }
 
     pub(super) fn audit(&self) -> Audit {
-        let (log, store) = (Arc::clone(&self.log), Some(self.store.clone()));
-        let audit = Audit::new(log, store, self.topics.clone(), Arc::clone(&self.group));
-        let mut audit = Audit { patience: self.patience, ..audit };
+        let mut audit = Audit {
+            log: Arc::clone(&self.log),
+            store: Some(self.store.clone()),
+            topics: self.topics.clone(),
+            worker_group: Arc::clone(&self.group),
+            patience: self.patience,
+            clock: system_clock(),
+        };
         if self.local.is_some() {
             let now_ms = Arc::clone(&self.now_ms);
             audit.clock = Arc::new(move || now_ms.load(Ordering::Relaxed));
@@ -175,11 +184,21 @@ impl World {
 
     /// One verdict for an input record; its id is made of the position.
     pub(super) fn outcome(&self, input: &Position) -> NewRecord {
+        self.outcome_with(input, |_| {})
+    }
+
+    /// The same, changed.
+    pub(super) fn outcome_with(&self, input: &Position, change: fn(&mut v1::Verdict)) -> NewRecord {
         let n = u64::from(input.partition as u32) << 32 | input.offset as u64;
-        let value = record_of(&verdict("default", &format!("m-{n}"), n));
+        let mut verdict = verdict("default", &format!("m-{n}"), n);
+        change(&mut verdict);
+        let value = record_of(&verdict);
         let mut record = NewRecord::keyed(self.topics.verdicts.as_str(), format!("k-{n}"), value);
         record.headers = outcome_headers(&named(input), "worker-0", "test");
-        record
+        match self.log.delivery() {
+            Delivery::ExactlyOnce => record,
+            Delivery::AtLeastOnce => record.with_header(headers::DELIVERY, AT_LEAST_ONCE),
+        }
     }
 
     pub(super) async fn one_each(&self) {
@@ -205,12 +224,6 @@ impl World {
             records.extend(batch.records);
         }
         records
-    }
-
-    pub(super) fn sql(&self, statement: &str) {
-        let connection = rusqlite::Connection::open(self.folder.path().join("store.db")).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        assert_eq!(connection.execute(statement, []).unwrap(), 1, "{statement}");
     }
 
     pub(super) fn verdict_at(&self, partition: i32, offset: i64) -> Position {

@@ -4,6 +4,7 @@
 pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,16 @@ use worker::{Engines, LogHandle, RawConfig};
 
 pub(crate) use store::{Store, Tap};
 
-/// Nothing here takes this long unless it hangs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// Nothing here takes this long unless it hangs: the longest outage takes a minute.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(150);
+
+/// A test need not wait as long as a service does.
+const IMPATIENT: [(&str, &str); 4] = [
+    ("T__WORKER__EXAMINE__PROBE_PAUSE", "20ms"),
+    ("T__WORKER__EXAMINE__PROBE_PAUSE_MAX", "50ms"),
+    ("T__S3__ATTEMPTS_MAX", "2"),
+    ("T__S3__BACKOFF_BASE", "5ms"),
+];
 
 pub(crate) const PARTITIONS: i32 = 4;
 
@@ -33,7 +42,7 @@ pub(crate) struct Stage {
     pub(crate) topics: Topics,
     /// How long the next worker may drain.
     pub(crate) drain: Duration,
-    /// Settings of the next worker beside the usual ones, as its environment would name them.
+    /// Settings of the next worker, as its environment would name them: of those of one name the last counts.
     pub(crate) knobs: Vec<(&'static str, &'static str)>,
     ops: Ops,
 }
@@ -63,7 +72,15 @@ impl Stage {
             .collect();
         log.create_topics(&specs).await.unwrap();
         let store = Store::start(&ops).await;
-        Self { _folder: folder, log, store, topics, drain: Duration::from_secs(20), knobs: Vec::new(), ops }
+        Self {
+            _folder: folder,
+            log,
+            store,
+            topics,
+            drain: Duration::from_secs(20),
+            knobs: IMPATIENT.to_vec(),
+            ops,
+        }
     }
 
     /// Starts a worker with the scripted engines.
@@ -102,20 +119,17 @@ impl Stage {
             ("T__WORKER__SLOT", slot),
             ("T__WORKER__ENGINE__MODEL", "scripted"),
             ("T__WORKER__ENGINE__FACES", "scripted"),
-            ("T__WORKER__EXAMINE__PROBE_PAUSE", "20ms"),
-            ("T__WORKER__EXAMINE__PROBE_PAUSE_MAX", "50ms"),
             ("T__BUCKETS", "{ \"*\" = [\"media\"] }"),
             ("T__S3__ENDPOINT", &self.store.endpoint),
             ("T__S3__ACCESS_KEY_ID", "test"),
             ("T__S3__SECRET_ACCESS_KEY", "test-secret"),
-            ("T__S3__ATTEMPTS_MAX", "2"),
-            ("T__S3__BACKOFF_BASE", "5ms"),
             ("T__DECODE__THREADS", "2"),
         ];
         let variables = variables.into_iter().chain(self.knobs.iter().copied());
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables: BTreeMap<_, _> =
+            variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let defaults = [worker::DEFAULTS, media::DEFAULTS].join("\n");
-        ops::config::load(&defaults, None, "T", variables).unwrap()
+        ops::config::load(&defaults, None, "T", variables.into_iter()).unwrap()
     }
 
     /// Appends references (or what pretends to be one) to the standard lane.
@@ -146,11 +160,17 @@ impl Stage {
 
     /// Submits one cropped picture per media, `0..count`, all showing the same face.
     pub(crate) async fn submit_pictures(&self, count: usize) {
-        for index in 0..count {
-            self.store.put(&format!("{index}.png"), png(256, 256, [255, 255, 255]));
+        self.submit_more_pictures(0..count).await;
+    }
+
+    /// The same of these numbers.
+    pub(crate) async fn submit_more_pictures(&self, numbers: Range<usize>) {
+        let picture = png(256, 256, [255, 255, 255]);
+        for index in numbers.clone() {
+            self.store.put(&format!("{index}.png"), picture.clone());
         }
         let cropped = |index| image(&format!("m{index}"), &format!("{index}.png"), v1::Faces::Cropped);
-        self.submit((0..count).map(cropped)).await;
+        self.submit(numbers.map(cropped)).await;
     }
 
     /// Everything on a topic.

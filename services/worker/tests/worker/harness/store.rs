@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ pub(crate) struct Store {
     objects: Arc<Mutex<BTreeMap<String, Bytes>>>,
     reads: Arc<Mutex<BTreeMap<String, usize>>>,
     stuck: Arc<Mutex<BTreeSet<String>>>,
+    turned_away: Arc<AtomicUsize>,
     tap: Arc<watch::Sender<Tap>>,
 }
 
@@ -33,6 +35,8 @@ pub(crate) enum Tap {
     Held,
     /// 500.
     Broken,
+    /// Connections are closed unheard, those that are there already at their next request.
+    Away,
 }
 
 impl Store {
@@ -44,12 +48,16 @@ impl Store {
             objects: Arc::default(),
             reads: Arc::default(),
             stuck: Arc::default(),
+            turned_away: Arc::default(),
             tap: Arc::new(watch::Sender::new(Tap::Open)),
         };
         let (serving, tasks) = (store.clone(), ops.tasks.clone());
         ops.tasks.spawn("store", async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let store = serving.clone();
+                if store.turns_away() {
+                    continue;
+                }
                 tasks.spawn_finite("store connection", async move {
                     let service = service_fn(move |request| store.clone().answer(request));
                     let http = hyper::server::conn::http1::Builder::new();
@@ -70,6 +78,18 @@ impl Store {
         self.stuck.lock().unwrap().insert(format!("/media/{key}"));
     }
 
+    /// Connections and requests that met a store that is away.
+    pub(crate) fn turned_away(&self) -> usize {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is away; whoever asks is counted.
+    fn turns_away(&self) -> bool {
+        let away = *self.tap.borrow() == Tap::Away;
+        self.turned_away.fetch_add(usize::from(away), Ordering::Relaxed);
+        away
+    }
+
     /// How requests go from now on.
     pub(crate) fn set(&self, tap: Tap) {
         self.tap.send_replace(tap);
@@ -88,7 +108,11 @@ impl Store {
     async fn answer(
         self,
         request: Request<Incoming>,
-    ) -> Result<Response<impl Body<Data = Bytes, Error = Infallible> + use<>>, Infallible> {
+    ) -> Result<Response<impl Body<Data = Bytes, Error = Infallible> + use<>>, std::io::Error> {
+        if self.turns_away() {
+            // Ends the connection.
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
         let path = request.uri().path().to_owned();
         let is_object = path.trim_matches('/').contains('/');
         if request.method() == Method::GET && is_object {
