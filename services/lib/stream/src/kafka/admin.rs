@@ -133,8 +133,10 @@ fn wait<F: Future>(future: F) -> F::Output {
 /// For one errand: nobody polls it for its complaints, so it does not live long.
 fn client(core: &Core) -> Result<AdminClient<Ear>, StreamError> {
     let ear = core.clients().ear("administrator", Arc::new(Troubles::default()));
-    AdminClient::from_config_and_context(&core.clients().administrator(), ear)
-        .map_err(|error| told(Doing::Asking("an administrator"), &error))
+    let client = AdminClient::from_config_and_context(&core.clients().administrator(), ear)
+        .map_err(|error| told(Doing::Asking("an administrator"), &error))?;
+    core.clients().admit(client.inner())?;
+    Ok(client)
 }
 
 fn settings(policy: TopicPolicy) -> (&'static str, Option<String>) {

@@ -113,6 +113,7 @@ impl KafkaLog {
         let ear = clients.ear("enquirer", Arc::clone(&troubles));
         let enquirer = BaseConsumer::from_config_and_context(&clients.enquirer(), ear)
             .map_err(|error| StreamError::Invalid { why: format!("kafka: {error}") })?;
+        clients.admit(enquirer.client())?;
         let enquirer = Arc::new(enquirer);
         let reason: Arc<str> =
             format!("kafka.bootstrap_servers {}: connecting", config.bootstrap_servers).into();
@@ -297,6 +298,7 @@ impl Core {
         let callback = Callback::new(ear, Arc::clone(&shared));
         let failed = |error| told(Doing::Group(&group), &error);
         let consumer = MemberConsumer::from_config_and_context(&settings, callback).map_err(failed)?;
+        self.clients.admit(consumer.client())?;
         let consumer = Arc::new(consumer);
         let topics: Vec<&str> = shared.membership.topics.iter().map(|topic| &**topic).collect();
         consumer.subscribe(&topics).map_err(failed)?;
@@ -372,6 +374,8 @@ impl Core {
                 BaseConsumer::from_config_and_context(&self.clients.onlooker(group), ear).map_err(failed)?
             }
         };
+        // One that was kept, too: nobody has polled it since, and its token may have ended.
+        self.clients.admit(onlooker.client())?;
         let answered = onlooker
             .committed_offsets(records::list(partitions), self.config.request_timeout)
             .map_err(failed)?;

@@ -71,6 +71,7 @@ impl Transactor {
         let outbox = Outbox { ear, receipts: Round::default() };
         let producer = ThreadedProducer::from_config_and_context(&settings, outbox)
             .map_err(|error| told(Doing::Slot(slot), &error))?;
+        clients.admit(producer.client())?;
         if transactions {
             producer.init_transactions(patience).map_err(|error| not_begun(slot, &error, &troubles))?;
         }
