@@ -1,5 +1,7 @@
 //! Apache Kafka: one broker that is its own controller.
 
+mod rights;
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::port::free_port;
 use crate::server::{Server, deps};
+pub use rights::{May, On};
 
 /// Cold, with both cores busy, a start takes 6 to 10 s (measured, 2026-11-24).
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -78,8 +81,14 @@ impl KafkaBuilder {
         for _ in 0..ATTEMPTS {
             let (port, controller) = (free_port()?, free_port()?);
             self.format(&folder, port, controller)?;
-            let mut kafka =
-                Kafka { port, version: self.version, server: None, folder: folder.clone(), temporary: None };
+            let mut kafka = Kafka {
+                port,
+                controller,
+                version: self.version,
+                server: None,
+                folder: folder.clone(),
+                temporary: None,
+            };
             match kafka.restart() {
                 Ok(()) => {
                     kafka.temporary = Some(temporary);
@@ -149,6 +158,7 @@ const SETTINGS: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub struct Kafka {
     port: u16,
+    controller: u16,
     version: KafkaVersion,
     // Before the folder, so that it ends before its data goes.
     server: Option<Server>,
@@ -177,6 +187,14 @@ impl Kafka {
     /// Where clients find it.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Gives a user rights, in this order and soon after; `super.users` has to name `User:ANONYMOUS`.
+    ///
+    /// # Errors
+    /// When the controller refuses.
+    pub fn allow(&self, user: &str, rights: &[(On<'_>, May)]) -> anyhow::Result<()> {
+        rights::allow(self.controller, user, rights)
     }
 
     /// SIGKILL; its data stays.

@@ -35,7 +35,7 @@ mod topics;
 pub use error::{Disposition, StreamError};
 pub use kafka::DEFAULTS as KAFKA_DEFAULTS;
 pub use log::{
-    Cleanup, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSpec,
+    Cleanup, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSize, TopicSpec,
     Watermarks, missing_topics,
 };
 pub use member::{

@@ -38,9 +38,8 @@ async fn oldest_ms(audit: &Audit, partition: &TopicPartition, low: i64) -> Resul
 
 /// Nothing is left, as in a topic of dead letters that had none for long: what is gone is older than the topic keeps.
 async fn expired_ms(audit: &Audit, partition: &TopicPartition) -> Result<i64, AuditError> {
-    let topics = audit.log.topics().await?;
-    let topic = topics.iter().find(|topic| topic.name == partition.topic);
-    Ok(match topic.map(|topic| topic.policy.cleanup) {
+    let topics = audit.log.describe(&[&partition.topic]).await?;
+    Ok(match topics.first().map(|topic| topic.policy.cleanup) {
         Some(Cleanup::Delete { retention_ms }) => (audit.clock)().saturating_sub(retention_ms),
         // A topic that forgets by key says nothing about time.
         Some(Cleanup::Compact) | None => i64::MAX,

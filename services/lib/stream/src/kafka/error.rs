@@ -12,6 +12,7 @@ pub(crate) enum Doing<'a> {
     Writing(&'a str),
     Reading(&'a str),
     Creating(&'a str),
+    Describing(&'a str),
     Group(&'a str),
     Slot(&'a str),
     Asking(&'a str),
@@ -23,6 +24,7 @@ impl std::fmt::Display for Doing<'_> {
             Self::Writing(topic) => write!(f, "writing to topic {topic}"),
             Self::Reading(topic) => write!(f, "reading topic {topic}"),
             Self::Creating(topic) => write!(f, "creating topic {topic}"),
+            Self::Describing(topic) => write!(f, "asking for the settings of topic {topic}"),
             Self::Group(group) => write!(f, "group {group}"),
             Self::Slot(slot) => write!(f, "transactions of slot {slot}"),
             Self::Asking(what) => write!(f, "asking for {what}"),
@@ -43,15 +45,17 @@ pub(crate) fn told_code(doing: Doing<'_>, code: Code, said: &str) -> StreamError
     let refused = |why: String| StreamError::Refused { what: doing.to_string(), why };
     match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => match doing {
-            Doing::Writing(topic) | Doing::Reading(topic) | Doing::Creating(topic) => {
-                StreamError::UnknownTopic { topic: topic.to_owned() }
-            }
+            Doing::Writing(topic)
+            | Doing::Reading(topic)
+            | Doing::Creating(topic)
+            | Doing::Describing(topic) => StreamError::UnknownTopic { topic: topic.to_owned() },
             _ => StreamError::Unavailable { why: format!("{doing}: {said}") },
         },
         Code::TopicAuthorizationFailed => {
             let right = match doing {
                 Doing::Writing(_) => "WRITE",
                 Doing::Creating(_) => "CREATE",
+                Doing::Describing(_) => "DESCRIBE_CONFIGS",
                 _ => "DESCRIBE, and READ or WRITE",
             };
             refused(format!(

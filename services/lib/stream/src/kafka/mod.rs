@@ -45,7 +45,7 @@ use tokio::sync::watch;
 pub use config::{DEFAULTS, Delivery, GroupProtocol, KafkaConfig, KafkaSettings, Property, SecurityProtocol};
 
 use crate::error::StreamError;
-use crate::log::{Log, LogHealth, ReadEnd, Reader, TopicDescription, TopicSpec, Watermarks};
+use crate::log::{Log, LogHealth, ReadEnd, Reader, TopicDescription, TopicSize, TopicSpec, Watermarks};
 use crate::member::{Member, Membership};
 use crate::metrics::Metrics;
 use crate::record::{NewRecord, Position, TopicPartition};
@@ -468,8 +468,13 @@ impl Log for KafkaLog {
         self.core.off(move |core| core.committed(&group, &partitions)).await
     }
 
-    async fn topics(&self) -> Result<Vec<TopicDescription>, StreamError> {
-        self.core.off(|core| admin::describe(core)).await
+    async fn topics(&self) -> Result<Vec<TopicSize>, StreamError> {
+        self.core.off(|core| admin::visible(core)).await
+    }
+
+    async fn describe(&self, topics: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
+        let topics: Vec<String> = topics.iter().map(|&name| name.to_owned()).collect();
+        self.core.off(move |core| admin::describe(core, &topics)).await
     }
 
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<(), StreamError> {

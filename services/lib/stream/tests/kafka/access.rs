@@ -40,11 +40,12 @@ async fn who_is_not_there_is_named() {
 
 const LOGIN: &str = "org.apache.kafka.common.security";
 
-/// A broker with logins and rights. `admin` may do everything, `alice` nothing.
-fn guarded() -> Kafka {
+/// A broker with logins and rights. `admin` may do everything, the others nothing by themselves.
+pub fn guarded() -> Kafka {
     let plain = format!(
         "{LOGIN}.plain.PlainLoginModule required username=\"admin\" password=\"root\" \
-         user_admin=\"root\" user_alice=\"open sesame\";"
+         user_admin=\"root\" user_alice=\"open sesame\" \
+         user_operator=\"o\" user_scheduler=\"s\" user_worker=\"w\" user_query=\"q\";"
     );
     let token = format!(
         "{LOGIN}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"admin\";"
@@ -62,7 +63,7 @@ fn guarded() -> Kafka {
         .unwrap()
 }
 
-fn login(kafka: &Kafka, user: &str, password: &str) -> KafkaSettings {
+pub fn login(kafka: &Kafka, user: &str, password: &str) -> KafkaSettings {
     KafkaSettings {
         security_protocol: SecurityProtocol::SaslPlaintext,
         sasl_mechanism: "PLAIN".to_owned(),

@@ -10,5 +10,6 @@ mod groups;
 mod modes;
 mod proxy;
 mod reading;
+mod rights;
 mod support;
 mod zombie;
