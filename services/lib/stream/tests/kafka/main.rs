@@ -12,4 +12,5 @@ mod proxy;
 mod reading;
 mod rights;
 mod support;
+mod telling;
 mod zombie;
