@@ -44,6 +44,7 @@ impl KafkaVersion {
 pub struct KafkaBuilder {
     version: KafkaVersion,
     settings: Vec<(String, String)>,
+    scram_users: Vec<(String, String)>,
     folder: Option<PathBuf>,
 }
 
@@ -59,6 +60,13 @@ impl KafkaBuilder {
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A user who logs in by SCRAM-SHA-512.
+    #[must_use]
+    pub fn scram_user(mut self, name: &str, password: &str) -> Self {
+        self.scram_users.push((name.to_owned(), password.to_owned()));
         self
     }
 
@@ -121,10 +129,11 @@ impl KafkaBuilder {
         }
         let mut format = java(self.version, "kafka.tools.StorageTool")?;
         // Any 16 bytes will do, in base64 without padding.
-        let output = format
-            .args(["format", "--ignore-formatted", "-t", "VG91Y2hzdG9uZS10ZXN0cw", "-c"])
-            .arg(&file)
-            .output()?;
+        format.args(["format", "--ignore-formatted", "-t", "VG91Y2hzdG9uZS10ZXN0cw", "-c"]).arg(&file);
+        for (name, password) in &self.scram_users {
+            format.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={name},password={password}]"));
+        }
+        let output = format.output()?;
         if !output.status.success() {
             bail!("Kafka's folder could not be made: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -169,7 +178,12 @@ pub struct Kafka {
 impl Kafka {
     /// The newest version with settings for tests.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { version: KafkaVersion::Newest, settings: Vec::new(), folder: None }
+        KafkaBuilder {
+            version: KafkaVersion::Newest,
+            settings: Vec::new(),
+            scram_users: Vec::new(),
+            folder: None,
+        }
     }
 
     /// A broker for all tests of this process; none of them may stop it.

@@ -54,7 +54,7 @@ use catalog::{Catalog, Counts, knows};
 use client::{Clients, Ear, Troubles};
 use committing::Committing;
 use crew::Crew;
-use error::{Doing, told, told_code, unreachable};
+use error::{Doing, in_our_words, told, told_code, unreachable};
 use health::Pulse;
 use member::{KafkaMember, Shared};
 use ownership::{Epochs, Ownership};
@@ -112,7 +112,7 @@ impl KafkaLog {
         let troubles = Arc::new(Troubles::default());
         let ear = clients.ear("enquirer", Arc::clone(&troubles));
         let enquirer = BaseConsumer::from_config_and_context(&clients.enquirer(), ear)
-            .map_err(|error| StreamError::Invalid { why: format!("kafka: {error}") })?;
+            .map_err(|error| StreamError::Invalid { why: in_our_words(&format!("kafka: {error}")) })?;
         clients.admit(enquirer.client())?;
         let enquirer = Arc::new(enquirer);
         let reason: Arc<str> =

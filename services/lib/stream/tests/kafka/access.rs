@@ -15,7 +15,7 @@ use testbed::Kafka;
 
 use super::support::{all, append, commit, connect, membership, name, records, settings, topic};
 
-async fn refused(settings: KafkaSettings) -> StreamError {
+pub async fn refused(settings: KafkaSettings) -> StreamError {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let connected = KafkaLog::connect(settings.check().unwrap(), metrics, ops::Failpoints::default()).await;
     connected.err().expect("it must not connect")

@@ -13,4 +13,5 @@ mod reading;
 mod rights;
 mod support;
 mod telling;
+mod tls;
 mod zombie;
