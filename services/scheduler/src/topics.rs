@@ -6,7 +6,7 @@ use ops::config::{HumanDuration, Problems};
 use ops::{Exit, ExitReason};
 use proto::topics::Topics;
 use serde::{Deserialize, Serialize};
-use stream::{Cleanup, Log, TopicPolicy, TopicSpec};
+use stream::{Cleanup, Log, StreamError, TopicDescription, TopicPolicy, TopicSpec};
 
 /// The table `[scheduler.topics]`; each knob is explained in [`crate::DEFAULTS`].
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -53,7 +53,7 @@ impl TopicSettings {
 /// # Errors
 /// As [`require`]; whatever keeps the log from creating them.
 pub async fn create(log: &dyn Log, wanted: &[TopicSpec]) -> Result<String, Exit> {
-    let there = log.topics().await?;
+    let there = described(log, wanted).await?;
     let is_there = |want: &TopicSpec| there.iter().any(|topic| topic.name == want.name);
     let missing: Vec<TopicSpec> = wanted.iter().filter(|want| !is_there(want)).cloned().collect();
     if !missing.is_empty() {
@@ -81,7 +81,7 @@ pub async fn require(log: &dyn Log, wanted: &[TopicSpec]) -> Result<(), Exit> {
     if !missing.is_empty() {
         differences.push(proto::topics::missing(&missing));
     }
-    for topic in log.topics().await? {
+    for topic in described(log, wanted).await? {
         let want = wanted.iter().find(|want| want.name == topic.name);
         differences.extend(want.and_then(|want| difference(&topic, want)));
     }
@@ -89,6 +89,11 @@ pub async fn require(log: &dyn Log, wanted: &[TopicSpec]) -> Result<(), Exit> {
         return Ok(());
     }
     Err(ExitReason::Refused.because(differences.join("\n  ")))
+}
+
+async fn described(log: &dyn Log, wanted: &[TopicSpec]) -> Result<Vec<TopicDescription>, StreamError> {
+    let names: Vec<&str> = wanted.iter().map(|spec| &*spec.name).collect();
+    log.describe(&names).await
 }
 
 fn difference(topic: &TopicSpec, want: &TopicSpec) -> Option<String> {

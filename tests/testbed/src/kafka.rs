@@ -1,5 +1,7 @@
 //! Apache Kafka: one broker that is its own controller, or several that replicate each other.
 
+mod rights;
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::port::free_port;
 use crate::server::{Server, deps};
+pub use rights::{May, On};
 
 /// Cold, with both cores busy, a start takes 6 to 10 s (measured, 2026-11-24).
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -42,6 +45,7 @@ pub struct KafkaBuilder {
     version: KafkaVersion,
     brokers: usize,
     settings: Vec<(String, String)>,
+    scram_users: Vec<(String, String)>,
     folder: Option<PathBuf>,
 }
 
@@ -65,6 +69,13 @@ impl KafkaBuilder {
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A user who logs in by SCRAM-SHA-512.
+    #[must_use]
+    pub fn scram_user(mut self, name: &str, password: &str) -> Self {
+        self.scram_users.push((name.to_owned(), password.to_owned()));
         self
     }
 
@@ -100,24 +111,24 @@ impl KafkaBuilder {
     /// Ports and folders; data that lies there already stays.
     fn format(&self, folder: &Path) -> anyhow::Result<Vec<Node>> {
         let mut nodes = Vec::new();
-        let mut controllers = Vec::new();
         for number in 1..=self.brokers {
             let folder = if self.brokers == 1 { folder.to_owned() } else { folder.join(number.to_string()) };
             fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            nodes.push(Node { port: free_port()?, folder, server: None });
-            controllers.push(free_port()?);
+            nodes.push(Node { port: free_port()?, controller: free_port()?, folder, server: None });
         }
-        let voters: Vec<String> =
-            (1..).zip(&controllers).map(|(number, port)| format!("{number}@127.0.0.1:{port}")).collect();
-        for ((number, node), controller) in (1..).zip(&nodes).zip(&controllers) {
-            self.format_node(number, node, *controller, &voters.join(","))?;
+        let voters: Vec<String> = (1..)
+            .zip(&nodes)
+            .map(|(number, node)| format!("{number}@127.0.0.1:{}", node.controller))
+            .collect();
+        for (number, node) in (1..).zip(&nodes) {
+            self.format_node(number, node, &voters.join(","))?;
         }
         Ok(nodes)
     }
 
-    fn format_node(&self, number: usize, node: &Node, controller: u16, voters: &str) -> anyhow::Result<()> {
+    fn format_node(&self, number: usize, node: &Node, voters: &str) -> anyhow::Result<()> {
         let mut properties = String::new();
-        let Node { port, folder, .. } = node;
+        let Node { port, controller, folder, .. } = node;
         let data = folder.join("data");
         let replicas = self.brokers.to_string();
         let least = self.brokers.saturating_sub(1).max(1).to_string();
@@ -147,10 +158,11 @@ impl KafkaBuilder {
         }
         let mut format = java(self.version, "kafka.tools.StorageTool")?;
         // Any 16 bytes will do, in base64 without padding.
-        let output = format
-            .args(["format", "--ignore-formatted", "-t", "VG91Y2hzdG9uZS10ZXN0cw", "-c"])
-            .arg(&file)
-            .output()?;
+        format.args(["format", "--ignore-formatted", "-t", "VG91Y2hzdG9uZS10ZXN0cw", "-c"]).arg(&file);
+        for (name, password) in &self.scram_users {
+            format.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={name},password={password}]"));
+        }
+        let output = format.output()?;
         if !output.status.success() {
             bail!("Kafka's folder could not be made: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -188,6 +200,7 @@ pub struct Kafka {
 #[derive(Debug)]
 struct Node {
     port: u16,
+    controller: u16,
     server: Option<Server>,
     folder: PathBuf,
 }
@@ -195,7 +208,13 @@ struct Node {
 impl Kafka {
     /// The newest version with settings for tests.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { version: KafkaVersion::Newest, brokers: 1, settings: Vec::new(), folder: None }
+        KafkaBuilder {
+            version: KafkaVersion::Newest,
+            brokers: 1,
+            settings: Vec::new(),
+            scram_users: Vec::new(),
+            folder: None,
+        }
     }
 
     /// A broker for all tests of this process; none of them may stop it.
@@ -220,6 +239,15 @@ impl Kafka {
     /// How many brokers there are, running or not.
     pub fn brokers(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Gives a user rights, in this order and soon after; `super.users` has to name `User:ANONYMOUS`. Asks the first
+    /// controller, so it is for one broker alone.
+    ///
+    /// # Errors
+    /// When the controller refuses.
+    pub fn allow(&self, user: &str, rights: &[(On<'_>, May)]) -> anyhow::Result<()> {
+        rights::allow(self.nodes[0].controller, user, rights)
     }
 
     /// SIGKILL to every broker; their data stays.

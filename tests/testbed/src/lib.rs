@@ -23,7 +23,7 @@ mod server;
 mod versitygw;
 mod wait;
 
-pub use kafka::{Kafka, KafkaBuilder, KafkaVersion};
+pub use kafka::{Kafka, KafkaBuilder, KafkaVersion, May, On};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use prometheus::Prometheus;

@@ -1,4 +1,4 @@
-//! The border to C and C++: the only unsafe code of the workspace.
+//! The border to C and C++: the only unsafe code of the workspace, but for one call of librdkafka in `stream`.
 //!
 //! Every function here is safe to call: tensors live as long as the borrow, returned tensors are owned, C++ exceptions
 //! come back as errors.

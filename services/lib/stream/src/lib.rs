@@ -35,8 +35,8 @@ mod topics;
 pub use error::{Disposition, StreamError};
 pub use kafka::DEFAULTS as KAFKA_DEFAULTS;
 pub use log::{
-    Cleanup, Delivery, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSpec,
-    Watermarks, missing_topics,
+    Cleanup, Delivery, Log, LogHealth, ReadBatch, ReadEnd, Reader, TopicDescription, TopicPolicy, TopicSize,
+    TopicSpec, Watermarks, missing_topics,
 };
 pub use member::{
     AbortReason, Assignment, AssignmentEpoch, Commit, CommitOffset, Committer, FetchBounds, Member,

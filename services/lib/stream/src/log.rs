@@ -69,11 +69,18 @@ pub trait Log: Send + Sync {
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<i64>>, StreamError>;
 
-    /// All topics, by name.
+    /// All topics that this login may see, by name.
     ///
     /// # Errors
     /// Whatever keeps the log from answering.
-    async fn topics(&self) -> Result<Vec<TopicDescription>, StreamError>;
+    async fn topics(&self) -> Result<Vec<TopicSize>, StreamError>;
+
+    /// Those of these topics that exist, with their policies. To be asked for topics of one's own: a log with rights
+    /// of access has one for this.
+    ///
+    /// # Errors
+    /// Whatever keeps the log from answering; [`StreamError::Refused`] where the right is lacking.
+    async fn describe(&self, topics: &[&str]) -> Result<Vec<TopicDescription>, StreamError>;
 
     /// Creates topics. One that exists as wanted is left alone.
     ///
@@ -179,6 +186,15 @@ impl LogHealth {
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready)
     }
+}
+
+/// A topic that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSize {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions.
+    pub partitions: i32,
 }
 
 /// A topic to be created.

@@ -31,7 +31,6 @@ pub(super) struct Removed {
 impl Removed {
     /// Looks at each partition of outcomes that does not begin at its beginning any more.
     pub(super) async fn look(audit: &Audit, snapshot: &Snapshot) -> Result<Self, AuditError> {
-        let topics = audit.log.topics().await?;
         let mut removed = Self::default();
         for part in &snapshot.outcomes {
             let low = low_now(audit, &part.partition).await?;
@@ -40,8 +39,8 @@ impl Removed {
             }
             // Nothing may be left, as in a topic of dead letters that had none for long.
             let left = oldest_ms(audit, &part.partition, low).await?.unwrap_or(i64::MAX);
-            let topic = topics.iter().find(|topic| topic.name == part.partition.topic);
-            let expired = match topic.map(|topic| topic.policy.cleanup) {
+            let topics = audit.log.describe(&[&part.partition.topic]).await?;
+            let expired = match topics.first().map(|topic| topic.policy.cleanup) {
                 // After the low watermark was asked for: what had gone by then is older.
                 Some(Cleanup::Delete { retention_ms }) => (audit.clock)().saturating_sub(retention_ms),
                 // A topic that forgets by key says nothing about time.

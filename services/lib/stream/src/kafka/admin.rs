@@ -15,7 +15,7 @@ use super::catalog::Counts;
 use super::client::{Ear, Troubles};
 use super::error::{Doing, told, told_code};
 use crate::error::StreamError;
-use crate::log::{Cleanup, TopicPolicy, TopicSpec};
+use crate::log::{Cleanup, TopicPolicy, TopicSize, TopicSpec};
 use crate::topics;
 
 /// Topics of the broker's own begin with this.
@@ -23,24 +23,23 @@ const INTERNAL: &str = "__";
 /// How often it is looked whether new topics have come up.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// All topics with their policies. Blocks.
-pub(crate) fn describe(core: &Core) -> Result<Vec<TopicSpec>, StreamError> {
+/// All topics that the broker shows this login. Blocks.
+pub(crate) fn visible(core: &Core) -> Result<Vec<TopicSize>, StreamError> {
     let counts = core.refresh()?;
-    let names: Vec<&str> =
-        counts.keys().map(|name| &**name).filter(|name| !name.starts_with(INTERNAL)).collect();
-    let policies = policies(core, &names)?;
-    let spec = |name: &&str| {
-        let policy = policies.get(*name).copied()?;
-        Some(TopicSpec { name: (*name).into(), partitions: counts[*name], policy })
-    };
-    // One that was deleted between the two questions has no policy any more.
-    Ok(names.iter().filter_map(spec).collect())
+    let ours = counts.iter().filter(|(name, _)| !name.starts_with(INTERNAL));
+    Ok(ours.map(|(name, &partitions)| TopicSize { name: Arc::clone(name), partitions }).collect())
+}
+
+/// Those of these topics that exist, with their policies. Blocks.
+pub(crate) fn describe(core: &Core, names: &[String]) -> Result<Vec<TopicSpec>, StreamError> {
+    let counts = core.refresh()?;
+    Ok(there(core, &counts, names.iter().map(|name| &**name))?.into_values().collect())
 }
 
 /// Creates those of `wanted` that do not exist; all must be as wanted, or none is created. Blocks.
 pub(crate) fn create(core: &Core, wanted: &[TopicSpec]) -> Result<(), StreamError> {
     let counts = core.refresh()?;
-    let there = there(core, &counts, wanted)?;
+    let there = there(core, &counts, wanted.iter().map(|spec| &*spec.name))?;
     let missing = topics::missing(wanted, |name| there.get(name).cloned())?;
     if missing.is_empty() {
         return Ok(());
@@ -68,7 +67,7 @@ pub(crate) fn create(core: &Core, wanted: &[TopicSpec]) -> Result<(), StreamErro
     }
     wait_until_there(core, &missing, timeout)?;
     let counts = core.catalog().counts();
-    let there = self::there(core, &counts, wanted)?;
+    let there = self::there(core, &counts, wanted.iter().map(|spec| &*spec.name))?;
     topics::missing(wanted, |name| there.get(name).cloned()).map(drop)
 }
 
@@ -88,13 +87,12 @@ fn wait_until_there(core: &Core, wanted: &[&TopicSpec], timeout: Duration) -> Re
     }
 }
 
-fn there(
+fn there<'a>(
     core: &Core,
     counts: &Counts,
-    wanted: &[TopicSpec],
+    wanted: impl Iterator<Item = &'a str>,
 ) -> Result<BTreeMap<Arc<str>, TopicSpec>, StreamError> {
-    let names: Vec<&str> =
-        wanted.iter().map(|spec| &*spec.name).filter(|name| counts.contains_key(*name)).collect();
+    let names: Vec<&str> = wanted.filter(|name| counts.contains_key(*name)).collect();
     let policies = policies(core, &names)?;
     let spec = |(name, policy): (String, TopicPolicy)| {
         let name: Arc<str> = name.into();
@@ -114,12 +112,20 @@ fn policies(core: &Core, names: &[&str]) -> Result<BTreeMap<String, TopicPolicy>
     let answered = wait(client.describe_configs(&asked, &options))
         .map_err(|error| told(Doing::Asking("the settings of topics"), &error))?;
     let mut policies = BTreeMap::new();
-    // In the order asked; an error does not say of which topic it is.
+    let mut untold = Vec::new();
     for (name, answer) in names.iter().zip(answered) {
-        match answer {
-            Ok(resource) => drop(policies.insert((*name).to_owned(), policy(&resource))),
-            Err(Code::UnknownTopicOrPartition) => {}
-            Err(code) => return Err(told_code(Doing::Reading(name), code, &code.to_string())),
+        let resource = answer.map_err(|code| told_code(Doing::Describing(name), code, &code.to_string()))?;
+        match policy(&resource) {
+            Some(policy) => drop(policies.insert((*name).to_owned(), policy)),
+            None => untold.push(*name),
+        }
+    }
+    // rust-rdkafka leaves the error of a topic out: one that could not be described looks as if it had no settings.
+    // Either it was deleted since the last look, or it is still there and the right is lacking.
+    if !untold.is_empty() {
+        let counts = core.refresh()?;
+        if let Some(name) = untold.into_iter().find(|name| counts.contains_key(*name)) {
+            return Err(told_code(Doing::Describing(name), Code::TopicAuthorizationFailed, ""));
         }
     }
     Ok(policies)
@@ -133,8 +139,10 @@ fn wait<F: Future>(future: F) -> F::Output {
 /// For one errand: nobody polls it for its complaints, so it does not live long.
 fn client(core: &Core) -> Result<AdminClient<Ear>, StreamError> {
     let ear = core.clients().ear("administrator", Arc::new(Troubles::default()));
-    AdminClient::from_config_and_context(&core.clients().administrator(), ear)
-        .map_err(|error| told(Doing::Asking("an administrator"), &error))
+    let client = AdminClient::from_config_and_context(&core.clients().administrator(), ear)
+        .map_err(|error| told(Doing::Asking("an administrator"), &error))?;
+    core.clients().admit(client.inner())?;
+    Ok(client)
 }
 
 fn settings(policy: TopicPolicy) -> (&'static str, Option<String>) {
@@ -146,15 +154,15 @@ fn settings(policy: TopicPolicy) -> (&'static str, Option<String>) {
     }
 }
 
-fn policy(resource: &ConfigResource) -> TopicPolicy {
+/// `None`: it tells nothing.
+fn policy(resource: &ConfigResource) -> Option<TopicPolicy> {
     let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
     // Both at once removes by age too, whatever the key: what counts for a reader is that.
-    let deletes = value("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
-    let retention = value("retention.ms").and_then(|text| text.parse::<i64>().ok());
-    let cleanup = if deletes {
+    let cleanup = if value("cleanup.policy")?.contains("delete") {
+        let retention = value("retention.ms").and_then(|text| text.parse::<i64>().ok());
         Cleanup::Delete { retention_ms: retention.filter(|ms| *ms >= 0).unwrap_or(i64::MAX) }
     } else {
         Cleanup::Compact
     };
-    TopicPolicy { cleanup }
+    Some(TopicPolicy { cleanup })
 }

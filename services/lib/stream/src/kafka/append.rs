@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::ThreadedProducer;
+use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::Semaphore;
 
 use super::client::{Clients, Troubles};
@@ -30,6 +30,7 @@ impl Appender {
         let outbox = Outbox { ear: clients.ear("appender", Arc::clone(&troubles)), receipts: Batches };
         let producer = ThreadedProducer::from_config_and_context(&clients.appender(), outbox)
             .map_err(|error| told(Doing::Asking("a producer"), &error))?;
+        clients.admit(producer.client())?;
         Ok(Self { producer, troubles, under_way: Semaphore::new(UNDER_WAY_KBYTES as usize) })
     }
 

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
 use super::config::{GroupProtocol, KafkaConfig, Login};
+use crate::error::StreamError;
 use crate::member::Membership;
 
 /// Prefetched records of one consumer, at most (4 to 16 MiB serve; more only makes a pause dearer).
@@ -46,6 +47,14 @@ impl Clients {
             _ => None,
         };
         Ear { client: client.into(), troubles, token_file }
+    }
+
+    /// To be called for each client before its first request: where it logs in by a token, it gets it here.
+    pub(crate) fn admit<C: ClientContext>(&self, client: &Client<C>) -> Result<(), StreamError> {
+        let Some(Login::Token { file }) = &self.config.login else { return Ok(()) };
+        // Not refused: whoever keeps the file filled may only be late.
+        super::token::give(client, file)
+            .map_err(|why| StreamError::Unavailable { why: format!("kafka.oauthbearer_token_file: {why}") })
     }
 
     /// Metadata, watermarks, times; no group, no records.

@@ -270,7 +270,8 @@ impl Committing {
             Delivery::AtLeastOnce => self.attempt_at_least_once(transactor, rows, &moved()),
             Delivery::ExactlyOnce if offsets.is_empty() => transactor.transact(rows, None),
             Delivery::ExactlyOnce => {
-                while_group_fenced(|| match self.consumer.group_metadata() {
+                let is_shaken = || transactor.is_shaken();
+                while_group_fenced(is_shaken, || match self.consumer.group_metadata() {
                     // No membership, nothing to commit.
                     None => Attempt::GroupFenced("this consumer is in no group".to_owned()),
                     Some(metadata) => {
@@ -295,13 +296,17 @@ impl Committing {
         };
         self.core.failpoints().reach("before-commit");
         if offsets.count() > 0 {
-            let moved = while_group_fenced(|| match self.consumer.commit(offsets, CommitMode::Sync) {
-                Ok(()) => Attempt::Committed(Vec::new()),
-                Err(error) if code_of(&error).is_some_and(is_group_fenced) => {
-                    Attempt::GroupFenced(error.to_string())
-                }
-                Err(error) => Attempt::Unknown(format!("offsets were not committed: {error}")),
-            });
+            // A commit of offsets that arrives twice is no worse than once.
+            let moved = while_group_fenced(
+                || false,
+                || match self.consumer.commit(offsets, CommitMode::Sync) {
+                    Ok(()) => Attempt::Committed(Vec::new()),
+                    Err(error) if code_of(&error).is_some_and(is_group_fenced) => {
+                        Attempt::GroupFenced(error.to_string())
+                    }
+                    Err(error) => Attempt::Unknown(format!("offsets were not committed: {error}")),
+                },
+            );
             if !matches!(moved, Attempt::Committed(_)) {
                 return moved;
             }
@@ -311,13 +316,52 @@ impl Committing {
     }
 }
 
-fn while_group_fenced(mut attempt: impl FnMut() -> Attempt) -> Attempt {
+/// Attempts again while the group refuses, but never on an instance that has lost a connection meanwhile: the abort of
+/// the attempt before may have been sent twice then, and its second copy would end the next attempt half-way.
+fn while_group_fenced(is_shaken: impl Fn() -> bool, mut attempt: impl FnMut() -> Attempt) -> Attempt {
     let mut attempted = attempt();
     for _ in 1..GENERATIONS {
-        if !matches!(attempted, Attempt::GroupFenced(_)) {
-            break;
+        let Attempt::GroupFenced(why) = &attempted else { break };
+        if is_shaken() {
+            let why = format!("a connection was lost while the group refused a transaction: {why}");
+            return Attempt::Broken(StreamError::Unavailable { why });
         }
         attempted = attempt();
     }
     attempted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often it was attempted, and how that ended, when the group refuses the first attempts, and a connection is
+    /// lost within the attempts of these numbers.
+    fn attempts(refused: usize, lost: &[usize]) -> (usize, Attempt) {
+        let (count, is_shaken) = (Cell::new(0), Cell::new(false));
+        let ended = while_group_fenced(
+            || is_shaken.take(),
+            || {
+                count.set(count.get() + 1);
+                is_shaken.set(is_shaken.get() || lost.contains(&count.get()));
+                if count.get() <= refused {
+                    Attempt::GroupFenced("an older generation".to_owned())
+                } else {
+                    Attempt::Committed(Vec::new())
+                }
+            },
+        );
+        (count.get(), ended)
+    }
+
+    #[test]
+    fn a_refused_transaction_is_tried_again_on_a_sound_instance_only() {
+        assert!(matches!(attempts(0, &[1]), (1, Attempt::Committed(_))));
+        assert!(matches!(attempts(2, &[]), (3, Attempt::Committed(_))));
+        assert!(matches!(attempts(9, &[]), (GENERATIONS, Attempt::GroupFenced(_))));
+        assert!(matches!(attempts(2, &[1]), (1, Attempt::Broken(StreamError::Unavailable { .. }))));
+        assert!(matches!(attempts(9, &[2]), (2, Attempt::Broken(_))));
+    }
 }

@@ -12,6 +12,7 @@ pub(crate) enum Doing<'a> {
     Writing(&'a str),
     Reading(&'a str),
     Creating(&'a str),
+    Describing(&'a str),
     Group(&'a str),
     Slot(&'a str),
     Asking(&'a str),
@@ -23,6 +24,7 @@ impl std::fmt::Display for Doing<'_> {
             Self::Writing(topic) => write!(f, "writing to topic {topic}"),
             Self::Reading(topic) => write!(f, "reading topic {topic}"),
             Self::Creating(topic) => write!(f, "creating topic {topic}"),
+            Self::Describing(topic) => write!(f, "asking for the settings of topic {topic}"),
             Self::Group(group) => write!(f, "group {group}"),
             Self::Slot(slot) => write!(f, "transactions of slot {slot}"),
             Self::Asking(what) => write!(f, "asking for {what}"),
@@ -43,15 +45,17 @@ pub(crate) fn told_code(doing: Doing<'_>, code: Code, said: &str) -> StreamError
     let refused = |why: String| StreamError::Refused { what: doing.to_string(), why };
     match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => match doing {
-            Doing::Writing(topic) | Doing::Reading(topic) | Doing::Creating(topic) => {
-                StreamError::UnknownTopic { topic: topic.to_owned() }
-            }
+            Doing::Writing(topic)
+            | Doing::Reading(topic)
+            | Doing::Creating(topic)
+            | Doing::Describing(topic) => StreamError::UnknownTopic { topic: topic.to_owned() },
             _ => StreamError::Unavailable { why: format!("{doing}: {said}") },
         },
         Code::TopicAuthorizationFailed => {
             let right = match doing {
                 Doing::Writing(_) => "WRITE",
                 Doing::Creating(_) => "CREATE",
+                Doing::Describing(_) => "DESCRIBE_CONFIGS",
                 _ => "DESCRIBE, and READ or WRITE",
             };
             refused(format!(
@@ -113,13 +117,33 @@ pub(crate) fn unreachable(config: &KafkaConfig, trouble: Option<&Trouble>) -> St
             let what = format!("the login at kafka.bootstrap_servers {servers} as {login}");
             StreamError::Refused { what, why: text.clone() }
         }
-        Some(Trouble { text, .. }) => {
-            StreamError::Unavailable { why: format!("kafka.bootstrap_servers {servers}: {text}") }
-        }
+        Some(Trouble { code, text }) => match distrust(*code, text) {
+            Some(settings) => {
+                let what = format!("TLS with kafka.bootstrap_servers {servers}, by {settings},");
+                StreamError::Refused { what, why: in_our_words(text) }
+            }
+            None => StreamError::Unavailable { why: format!("kafka.bootstrap_servers {servers}: {text}") },
+        },
         None => {
             StreamError::Unavailable { why: format!("kafka.bootstrap_servers {servers}: no broker answers") }
         }
     }
+}
+
+/// librdkafka names its own properties; an operator finds ours.
+pub(crate) fn in_our_words(text: &str) -> String {
+    text.replace("ssl.ca.location", "kafka.ssl_ca_file")
+        .replace("ssl.certificate.location", "kafka.ssl_certificate_file")
+        .replace("ssl.key.location", "kafka.ssl_key_file")
+}
+
+/// The settings to look at when one side does not trust the other's certificate.
+fn distrust(code: Code, text: &str) -> Option<&'static str> {
+    // The broker's word comes as an alert, and only after the handshake with TLS 1.3: there it is a lost connection.
+    if text.contains("alert") && text.contains("cert") || text.contains("unknown ca") {
+        return Some("kafka.ssl_certificate_file and kafka.ssl_key_file");
+    }
+    (code == Code::SSL && text.contains("verif")).then_some("kafka.ssl_ca_file")
 }
 
 /// The code behind an error, also where rust-rdkafka keeps it to itself.

@@ -45,7 +45,7 @@ use tokio::sync::watch;
 pub use config::{DEFAULTS, Delivery, GroupProtocol, KafkaConfig, KafkaSettings, Property, SecurityProtocol};
 
 use crate::error::StreamError;
-use crate::log::{Log, LogHealth, ReadEnd, Reader, TopicDescription, TopicSpec, Watermarks};
+use crate::log::{Log, LogHealth, ReadEnd, Reader, TopicDescription, TopicSize, TopicSpec, Watermarks};
 use crate::member::{Member, Membership};
 use crate::metrics::Metrics;
 use crate::record::{NewRecord, Position, TopicPartition};
@@ -54,7 +54,7 @@ use catalog::{Catalog, Counts, knows};
 use client::{Clients, Ear, Troubles};
 use committing::Committing;
 use crew::Crew;
-use error::{Doing, told, told_code, unreachable};
+use error::{Doing, in_our_words, told, told_code, unreachable};
 use health::Pulse;
 use member::{KafkaMember, Shared};
 use ownership::{Epochs, Ownership};
@@ -112,7 +112,8 @@ impl KafkaLog {
         let troubles = Arc::new(Troubles::default());
         let ear = clients.ear("enquirer", Arc::clone(&troubles));
         let enquirer = BaseConsumer::from_config_and_context(&clients.enquirer(), ear)
-            .map_err(|error| StreamError::Invalid { why: format!("kafka: {error}") })?;
+            .map_err(|error| StreamError::Invalid { why: in_our_words(&format!("kafka: {error}")) })?;
+        clients.admit(enquirer.client())?;
         let enquirer = Arc::new(enquirer);
         let reason: Arc<str> =
             format!("kafka.bootstrap_servers {}: connecting", config.bootstrap_servers).into();
@@ -297,6 +298,7 @@ impl Core {
         let callback = Callback::new(ear, Arc::clone(&shared));
         let failed = |error| told(Doing::Group(&group), &error);
         let consumer = MemberConsumer::from_config_and_context(&settings, callback).map_err(failed)?;
+        self.clients.admit(consumer.client())?;
         let consumer = Arc::new(consumer);
         let topics: Vec<&str> = shared.membership.topics.iter().map(|topic| &**topic).collect();
         consumer.subscribe(&topics).map_err(failed)?;
@@ -372,6 +374,8 @@ impl Core {
                 BaseConsumer::from_config_and_context(&self.clients.onlooker(group), ear).map_err(failed)?
             }
         };
+        // One that was kept, too: nobody has polled it since, and its token may have ended.
+        self.clients.admit(onlooker.client())?;
         let answered = onlooker
             .committed_offsets(records::list(partitions), self.config.request_timeout)
             .map_err(failed)?;
@@ -464,8 +468,13 @@ impl Log for KafkaLog {
         self.core.off(move |core| core.committed(&group, &partitions)).await
     }
 
-    async fn topics(&self) -> Result<Vec<TopicDescription>, StreamError> {
-        self.core.off(|core| admin::describe(core)).await
+    async fn topics(&self) -> Result<Vec<TopicSize>, StreamError> {
+        self.core.off(|core| admin::visible(core)).await
+    }
+
+    async fn describe(&self, topics: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
+        let topics: Vec<String> = topics.iter().map(|&name| name.to_owned()).collect();
+        self.core.off(move |core| admin::describe(core, &topics)).await
     }
 
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<(), StreamError> {

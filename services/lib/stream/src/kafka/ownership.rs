@@ -247,6 +247,30 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_within_a_transaction_waits_on_when_that_is_aborted() {
+        let mut ownership = ownership();
+        ownership.arrive(&[partition(0)]);
+        let (_, ticket) = ownership.waiting()[0].clone();
+        let epoch = ownership.settle(&partition(0), ticket, Some(5)).expect("it waits");
+        // The callback runs as soon as the transaction lets go of the lock, or just before it takes it.
+        ownership.arrive(&[partition(1)]);
+        let (_, arrived) = ownership.waiting()[0].clone();
+        assert_eq!(ownership.rewind(), [partition(0)], "what was never owned is not told as gone");
+        assert_eq!(ownership.waiting().len(), 2);
+        let later =
+            ownership.settle(&partition(1), arrived, None).expect("its question is still the right one");
+        assert!(ownership.check(&[offset(1, later, 0)], |_| None).is_ok());
+        assert_eq!(
+            ownership.check(&[offset(0, epoch, 5), offset(1, later, 0)], |_| None),
+            Err(Refusal::Stale(vec![partition(0)])),
+            "one that was sent back takes the other with it"
+        );
+        // What comes a second time, without having gone, begins anew as well.
+        ownership.arrive(&[partition(1)]);
+        assert!(matches!(ownership.check(&[offset(1, later, 0)], |_| None), Err(Refusal::Stale(_))));
+    }
+
+    #[test]
     fn who_is_fenced_stays_fenced() {
         let mut ownership = ownership();
         ownership.fence("a newer one");

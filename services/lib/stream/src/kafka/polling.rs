@@ -62,6 +62,22 @@ struct Places {
     assigned: BTreeMap<TopicPartition, Option<bool>>,
 }
 
+impl Places {
+    /// What librdkafka has to be told to pause and to resume, so that it fetches exactly what is wanted. From here on
+    /// it counts as told.
+    fn changes(&mut self, is_wanted: impl Fn(&TopicPartition) -> bool) -> [Vec<TopicPartition>; 2] {
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (partition, paused) in &mut self.assigned {
+            let should_pause = !is_wanted(partition);
+            if *paused != Some(should_pause) {
+                *paused = Some(should_pause);
+                if should_pause { &mut pause } else { &mut resume }.push(partition.clone());
+            }
+        }
+        [pause, resume]
+    }
+}
+
 impl Callback {
     pub(crate) fn new(ear: Ear, shared: Arc<Shared>) -> Self {
         Self { ear, shared, places: Mutex::default() }
@@ -246,24 +262,12 @@ impl Poller<'_> {
         let is_wanted = |partition: &TopicPartition| {
             !swamped && !late.contains(partition) && wishes.get(partition).is_some_and(|wish| !wish.paused)
         };
-        let mut changes = Vec::new();
-        for (partition, paused) in assigned.iter_mut() {
-            let pause = !is_wanted(partition);
-            if *paused != Some(pause) {
-                *paused = Some(pause);
-                changes.push((partition.clone(), pause));
-            }
-        }
+        let [pause, resume] = places.changes(is_wanted);
         drop(places);
-        for stop in [true, false] {
-            let those = list(changes.iter().filter(|(_, pause)| *pause == stop).map(|(name, _)| name));
-            if those.count() == 0 {
-                continue;
-            }
-            let done = if stop { self.consumer.pause(&those) } else { self.consumer.resume(&those) };
-            if let Err(error) = done {
-                tracing::warn!(%error, "partitions could not be paused or resumed");
-            }
+        let pause = (!pause.is_empty()).then(|| self.consumer.pause(&list(&pause)));
+        let resume = (!resume.is_empty()).then(|| self.consumer.resume(&list(&resume)));
+        for error in [pause, resume].into_iter().flatten().filter_map(Result::err) {
+            tracing::warn!(%error, "partitions could not be paused or resumed");
         }
     }
 
@@ -349,5 +353,46 @@ pub(crate) fn told_offset(offset: Offset) -> Option<i64> {
     match offset {
         Offset::Offset(offset) if offset >= 0 => Some(offset),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(index: i32) -> TopicPartition {
+        TopicPartition::new("t", index)
+    }
+
+    fn places(assigned: &[(i32, Option<bool>)]) -> Places {
+        let assigned = assigned.iter().map(|(index, paused)| (partition(*index), *paused)).collect();
+        Places { given: BTreeSet::new(), assigned }
+    }
+
+    #[test]
+    fn what_arrives_while_everything_is_paused_is_paused_and_resumed_with_the_rest() {
+        let mut places = places(&[(0, Some(false))]);
+        assert_eq!(places.changes(|_| false), [vec![partition(0)], vec![]], "the inbox is swamped");
+        places.assigned.insert(partition(1), None);
+        assert_eq!(places.changes(|_| false), [vec![partition(1)], vec![]], "it arrives meanwhile");
+        assert_eq!(places.changes(|_| false), [vec![], vec![]], "nothing is said twice");
+        assert_eq!(
+            places.changes(|_| true),
+            [vec![], vec![partition(0), partition(1)]],
+            "there is room again"
+        );
+        assert_eq!(places.changes(|_| true), [vec![], vec![]]);
+    }
+
+    #[test]
+    fn what_went_while_it_was_paused_is_resumed_when_it_comes_back() {
+        let mut places = places(&[(0, Some(false)), (1, Some(false))]);
+        places.changes(|_| false);
+        // The group takes it, and gives it back when there is room: librdkafka has kept the pause.
+        places.assigned.remove(&partition(1));
+        places.changes(|_| true);
+        places.assigned.insert(partition(1), None);
+        assert_eq!(places.changes(|_| true), [vec![], vec![partition(1)]]);
+        assert_eq!(places.changes(|name| *name == partition(1)), [vec![partition(0)], vec![]]);
     }
 }

@@ -118,6 +118,7 @@ impl Feed {
         let failed = |error: KafkaError| told(Doing::Reading(&topic), &error);
         let settings = core.clients().reader(patience);
         let consumer = BaseConsumer::from_config_and_context(&settings, ear).map_err(failed)?;
+        core.clients().admit(consumer.client())?;
         let from: Vec<_> = places
             .iter()
             .map(|(index, place)| (TopicPartition::new(Arc::clone(&topic), *index), place.next_offset))

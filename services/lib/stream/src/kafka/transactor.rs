@@ -71,9 +71,14 @@ impl Transactor {
         let outbox = Outbox { ear, receipts: Round::default() };
         let producer = ThreadedProducer::from_config_and_context(&settings, outbox)
             .map_err(|error| told(Doing::Slot(slot), &error))?;
+        clients.admit(producer.client())?;
         if transactions {
             producer.init_transactions(patience).map_err(|error| not_begun(slot, &error, &troubles))?;
         }
+        // Connections that were lost until here do not count. What may have been sent twice is InitProducerId, and
+        // a late copy of it tears nothing: it ends whatever is open by then as a whole, and fences this instance as
+        // a newer holder would, so that the process starts anew. A further instance would not help against it: the
+        // broker takes such a request whenever it comes. A late EndTxn of an older instance is refused from here on.
         troubles.take_shaken();
         let timeout = clients.config().transaction_timeout;
         Ok(Self { producer, troubles, slot: Arc::clone(slot), timeout, failpoints: failpoints.clone() })

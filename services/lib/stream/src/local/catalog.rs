@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::error::StreamError;
-use crate::log::{TopicPolicy, TopicSpec, Watermarks};
+use crate::log::{TopicPolicy, TopicSize, TopicSpec, Watermarks};
 use crate::record::TopicPartition;
 use crate::topics;
 
@@ -98,6 +98,10 @@ impl Catalog {
 impl Topic {
     pub(crate) fn partition_count(&self) -> i32 {
         i32::try_from(self.partitions.len()).expect("topics are created with an i32 of partitions")
+    }
+
+    pub(crate) fn size(&self) -> TopicSize {
+        TopicSize { name: Arc::clone(&self.name), partitions: self.partition_count() }
     }
 
     pub(crate) fn describe(&self) -> TopicSpec {

@@ -37,7 +37,7 @@ pub use retention::Maintained;
 
 use crate::error::StreamError;
 use crate::log::Cleanup;
-use crate::log::{Log, LogHealth, ReadEnd, Reader, TopicDescription, TopicSpec, Watermarks};
+use crate::log::{Log, LogHealth, ReadEnd, Reader, TopicDescription, TopicSize, TopicSpec, Watermarks};
 use crate::member::{Member, Membership};
 use crate::metrics::Metrics;
 use crate::partitioner::partition_of_key;
@@ -228,11 +228,23 @@ impl Log for LocalLog {
         self.core.ask(Command::Committed { group: group.into(), partitions, reply }, 0, answer).await
     }
 
-    async fn topics(&self) -> Result<Vec<TopicDescription>, StreamError> {
+    async fn topics(&self) -> Result<Vec<TopicSize>, StreamError> {
         if self.core.shared.is_closed() {
             return Err(self.core.shared.closed_error());
         }
-        Ok(self.core.shared.catalog().topics().map(|topic| topic.describe()).collect())
+        Ok(self.core.shared.catalog().topics().map(|topic| topic.size()).collect())
+    }
+
+    async fn describe(&self, topics: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
+        if self.core.shared.is_closed() {
+            return Err(self.core.shared.closed_error());
+        }
+        let catalog = self.core.shared.catalog();
+        Ok(catalog
+            .topics()
+            .filter(|topic| topics.contains(&&*topic.name))
+            .map(|topic| topic.describe())
+            .collect())
     }
 
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<(), StreamError> {

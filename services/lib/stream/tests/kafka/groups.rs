@@ -7,7 +7,9 @@ use stream::kafka::GroupProtocol;
 use stream::{Commit, FetchBounds, Log, Membership, StartAt};
 use testbed::{Kafka, KafkaVersion};
 
-use super::support::{append, commit, connect, membership, metric, name, records, settings, soon, topic};
+use super::support::{
+    Mode, append, commit, connect, membership, metric, name, records, settings, soon, topic,
+};
 
 /// Row 10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +96,16 @@ async fn a_generation_bump_fences_nobody_on_kafka_4_0() {
 /// A slow intake makes the member pause, again and again; every record comes, in order, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_intake_loses_nothing() {
-    let (log, _) = connect(settings(&Kafka::shared().bootstrap())).await;
+    slow_intake(Mode::Newest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_intake_loses_nothing_with_the_classic_protocol() {
+    slow_intake(Mode::Classic).await;
+}
+
+async fn slow_intake(mode: Mode) {
+    let (log, _) = connect(mode.settings(&Kafka::shared().bootstrap())).await;
     let input = topic(&log, "input", 2).await;
     let positions = append(&log, &input, 3000).await;
     let membership = Membership {

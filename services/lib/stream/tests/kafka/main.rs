@@ -10,5 +10,8 @@ mod groups;
 mod modes;
 mod proxy;
 mod reading;
+mod rights;
 mod support;
+mod telling;
+mod tls;
 mod zombie;

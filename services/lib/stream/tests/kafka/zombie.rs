@@ -10,11 +10,11 @@ use stream::{Commit, Log, MemberEvent};
 use testbed::{Kafka, KafkaVersion, Server, Signal};
 
 use super::support::{
-    DEADLINE, append, audit, commit, connect, connect_with, membership, metric, name, records, settings,
-    soon, topic, until_done,
+    DEADLINE, Mode, append, audit_in, commit, connect, connect_with, membership, metric, name, records, soon,
+    topic, until_done,
 };
 
-/// What the child is told: `bootstrap group slot input output folder`.
+/// What the child is told: `mode bootstrap group slot input output folder`.
 const TASK: &str = "STREAM_ZOMBIE_TEST_TASK";
 const INPUTS: usize = 10;
 
@@ -23,9 +23,10 @@ const INPUTS: usize = 10;
 async fn zombie_child() {
     let Ok(task) = std::env::var(TASK) else { return };
     let words: Vec<Arc<str>> = task.split(' ').map(Arc::from).collect();
-    let [bootstrap, group, slot, input, output, folder] = &words[..] else { panic!("{task}") };
+    let [mode, bootstrap, group, slot, input, output, folder] = &words[..] else { panic!("{task}") };
+    let mode = Mode::ALL.into_iter().find(|known| format!("{known:?}") == **mode).unwrap();
     let failpoints = Failpoints::in_folder(Path::new(&**folder));
-    let (log, registry) = connect_with(settings(bootstrap), failpoints).await;
+    let (log, registry) = connect_with(mode.settings(bootstrap), failpoints).await;
     let mut member = log.join(membership(group, slot, std::slice::from_ref(input))).await.unwrap();
     let (inputs, offsets) = records(&mut *member, INPUTS).await;
     say(folder, "has-records", "");
@@ -55,15 +56,15 @@ fn said(folder: &Path, name: &str) -> String {
 
 /// Stops a member at a failpoint, lets another take over and do the work, and wakes the first up. Gives what the
 /// first was answered, and what its intake heard.
-async fn stand_still(kafka: &Kafka, failpoint: &str) -> (String, String) {
-    let (log, _) = connect(settings(&kafka.bootstrap())).await;
+async fn stand_still(mode: Mode, kafka: &Kafka, failpoint: &str) -> (String, String) {
+    let (log, _) = connect(mode.settings(&kafka.bootstrap())).await;
     let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
     let (group, slot) = (name("group"), name("slot"));
     append(&log, &input, INPUTS).await;
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
-    let task = format!("{} {group} {slot} {input} {output} {}", kafka.bootstrap(), path.display());
+    let task = format!("{mode:?} {} {group} {slot} {input} {output} {}", kafka.bootstrap(), path.display());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "zombie::zombie_child", "--nocapture"]).env(TASK, task);
     Fault::Stop.arm(&path, failpoint).unwrap();
@@ -84,7 +85,7 @@ async fn stand_still(kafka: &Kafka, failpoint: &str) -> (String, String) {
     soon("leave", other.leave()).await.unwrap();
     let heard = off(move || said(&path, "heard")).await;
     until_done(&log, &group, &input, &output, 1).await;
-    assert_eq!(audit(&log, &group, &input, &output, 1).await, INPUTS, "{}", child.log());
+    assert_eq!(audit_in(mode, &log, &group, (&input, &output), 1).await, INPUTS, "{}", child.log());
     (answered, heard)
 }
 
@@ -99,18 +100,28 @@ fn is_refused_and_rejoins((answered, heard): &(String, String)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stood_still_before_its_transaction_is_refused_and_joins_again() {
-    is_refused_and_rejoins(&stand_still(Kafka::shared(), "before-begin").await);
+    is_refused_and_rejoins(&stand_still(Mode::Newest, Kafka::shared(), "before-begin").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stood_still_is_refused_with_the_classic_protocol() {
+    is_refused_and_rejoins(&stand_still(Mode::Classic, Kafka::shared(), "before-begin").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stood_still_moves_no_offsets_without_transactions() {
+    is_refused_and_rejoins(&stand_still(Mode::AtLeastOnce, Kafka::shared(), "before-begin").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stood_still_is_refused_by_kafka_4_0_too() {
     let kafka = Kafka::builder().version(KafkaVersion::Kafka40).start().unwrap();
-    is_refused_and_rejoins(&stand_still(&kafka, "before-begin").await);
+    is_refused_and_rejoins(&stand_still(Mode::Newest, &kafka, "before-begin").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stood_still_within_its_transaction_is_fenced() {
-    let (answered, heard) = stand_still(Kafka::shared(), "before-commit").await;
+    let (answered, heard) = stand_still(Mode::Newest, Kafka::shared(), "before-commit").await;
     assert!(answered.starts_with("1 Fenced"), "{answered}");
     assert!(heard.contains("newer"), "{heard}");
 }
