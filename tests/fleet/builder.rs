@@ -175,7 +175,12 @@ impl FleetBuilder {
         let gateway = VersityGateway::start_in(&folder.join("objects")).expect("versitygw starts");
         std::fs::create_dir_all(gateway.buckets().join(BUCKET)).expect("a bucket is a folder");
         let wants_postgres = self.stores.contains(&StoreKind::Postgres);
-        let postgres = wants_postgres.then(|| Postgres::start().expect("PostgreSQL starts"));
+        let postgres = wants_postgres.then(|| {
+            let (builder, own) = (Postgres::builder(), folder.join("postgres"));
+            // In root's home nobody else can keep anything: then the rows go with the server, and are read anew.
+            let builder = if Postgres::reaches(&own) { builder.folder(&own) } else { builder };
+            builder.start().expect("PostgreSQL starts")
+        });
 
         let settings = Settings {
             bootstrap: kafka.bootstrap(),
@@ -202,7 +207,8 @@ impl FleetBuilder {
                     StoreKind::Sqlite => format!("file = {:?}\n", folder.join(&name).join("verdicts.db")),
                     StoreKind::Postgres => {
                         let postgres = postgres.as_ref().expect("started above");
-                        let database = postgres.create_database().expect("a database");
+                        let database = format!("touchstone_{number}");
+                        postgres.database(&database).expect("a database");
                         format!("url = {:?}\n", postgres.url(&database))
                     }
                 };

@@ -3,7 +3,7 @@
 //! `cargo bench -p e2e --bench fleet [-- MEDIA]`. One-frame media of 256×256 px, references in the log beforehand, the
 //! scripted detector; broker, S3 server, worker and reader share this machine. The clock runs from the worker's start
 //! to the last verdict that a read_committed reader sees.
-#![allow(clippy::print_stdout, reason = "a bench prints its result")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its result, and how far it is")]
 
 use std::time::{Duration, Instant};
 

@@ -154,6 +154,16 @@ fn topics_are_asked_for_made_and_checked() {
 }
 
 #[test]
+fn an_object_store_that_is_away_is_waited_for() {
+    let stage = Stage::on(Kafka::shared().bootstrap());
+    says(&stage.scheduler("scheduler", 1).run(&["topics", "create"]), Some(0), &[]);
+    let mut worker = stage.worker("worker-0", "");
+    worker.start();
+    worker.wait_unready("object-store");
+    says(&worker.drain(), Some(0), &["drained"]);
+}
+
+#[test]
 fn a_store_that_cannot_be_opened_is_named() {
     let stage = Stage::on(Kafka::shared().bootstrap());
     says(&stage.scheduler("scheduler", 1).run(&["topics", "create"]), Some(0), &[]);

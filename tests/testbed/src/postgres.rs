@@ -54,6 +54,14 @@ impl PostgresBuilder {
         self
     }
 
+    /// Keeps its data here instead of in a folder that goes with it; what lies there already stays. Others than root
+    /// must be able to reach it: see [`Postgres::reaches`].
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
     /// Starts it and waits until it answers.
     ///
     /// # Errors
@@ -85,6 +93,10 @@ impl PostgresBuilder {
     }
 
     fn make(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        if folder.join("data/PG_VERSION").exists() {
+            return own(folder);
+        }
         if self.secured {
             certify(folder)?;
             let password = folder.join("password");
@@ -136,9 +148,22 @@ impl Postgres {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(|| {
             let folder = crate::folder::of_this_process("postgres").expect("a folder for the shared server");
-            let builder = PostgresBuilder { folder: Some(folder), ..Self::builder() };
-            builder.setting("max_connections", "400").start().expect("PostgreSQL starts")
+            Self::builder()
+                .folder(&folder)
+                .setting("max_connections", "400")
+                .start()
+                .expect("PostgreSQL starts")
         })
+    }
+
+    /// Whether the server could keep its data in this folder: as root's it runs as somebody else, who must be able to
+    /// enter every folder above.
+    pub fn reaches(folder: &Path) -> bool {
+        let may_enter = |above: &Path| {
+            fs::metadata(above)
+                .is_ok_and(|found| std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 1 == 1)
+        };
+        unprivileged().is_none() || folder.ancestors().skip(1).all(may_enter)
     }
 
     /// The URL of a database; it has no password.
@@ -165,6 +190,18 @@ impl Postgres {
         let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"))?;
         Ok(name)
+    }
+
+    /// Makes a database of this name, unless there is one.
+    ///
+    /// # Errors
+    /// In the server's words.
+    pub fn database(&self, name: &str) -> anyhow::Result<()> {
+        let found = self.query("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))?;
+        if found.is_empty() {
+            self.query("postgres", &format!("CREATE DATABASE {name}"))?;
+        }
+        Ok(())
     }
 
     /// What a statement answers: a line for each row, its columns with `|` between them.
@@ -225,7 +262,8 @@ impl Postgres {
     fn settings(&self) -> Vec<(&str, String)> {
         let mut settings = vec![
             ("listen_addresses", "127.0.0.1".to_owned()),
-            ("unix_socket_directories", self.folder.display().to_string()),
+            // Nobody asks for one, and its path may be too long.
+            ("unix_socket_directories", String::new()),
         ];
         if self.builder.secured {
             settings.push(("ssl", "on".to_owned()));
@@ -311,6 +349,26 @@ mod tests {
         assert!(postgres.query(&database, "SELECT n FROM t").is_err());
         postgres.restart().expect("it starts again");
         assert_eq!(postgres.query(&database, "SELECT n FROM t").expect("an answer"), "7");
+    }
+
+    #[test]
+    fn a_folder_of_ones_own_is_found_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join("kept");
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("it is ours");
+        assert!(!Postgres::reaches(&own) || unprivileged().is_none());
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("it is ours");
+        assert!(Postgres::reaches(&own));
+        for life in 0..2 {
+            let postgres = Postgres::builder().folder(&own).start().expect("it starts");
+            postgres.database("kept").expect("a database");
+            if life == 0 {
+                postgres.query("kept", "CREATE TABLE t (n int); INSERT INTO t VALUES (7)").expect("a table");
+            }
+            assert_eq!(postgres.query("kept", "SELECT n FROM t").expect("an answer"), "7");
+        }
     }
 
     #[test]

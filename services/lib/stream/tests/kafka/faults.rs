@@ -15,19 +15,21 @@ use super::support::{
 
 /// Row 13: after the broker is back, work goes on within this.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// Without transactions a write that was under way is waited for as long as the producer tries: 10 s of it.
+const RECOVERY_AT_LEAST_ONCE: Duration = Duration::from_secs(15);
 
 /// Row 13.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
-    killed(Mode::Newest).await;
+    killed(Mode::Newest, RECOVERY).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_loses_nothing_without_transactions() {
-    killed(Mode::AtLeastOnce).await;
+    killed(Mode::AtLeastOnce, RECOVERY_AT_LEAST_ONCE).await;
 }
 
-async fn killed(mode: Mode) {
+async fn killed(mode: Mode, recovery: Duration) {
     let mut kafka = Kafka::builder().start().unwrap();
     let bootstrap = kafka.bootstrap();
     let (log, _) = connect(mode.settings(&bootstrap)).await;
@@ -41,9 +43,9 @@ async fn killed(mode: Mode) {
         for _ in 0..2 {
             append(&log, &input, 2000).await;
             soon("work under way", until_many(&copied, copied.load(Ordering::Relaxed) + 300)).await;
-            // Not between a decision and its markers: Kafka 4.4.0 as a single node, killed there, writes at its
-            // restart that the transaction is complete, and never writes the markers (seen in its log, 2026-11-27).
-            // The transaction hangs for ever then, whatever its client does.
+            // Not between a decision and its markers: Kafka 4.3 and 4.4 take a partition without a leader, as all are
+            // while a lone broker comes back, for one that was deleted, and never write them (seen in the broker's
+            // files, 2026-11-27). The transaction hangs for ever then, whatever its client does.
             let between = gate.lock().await;
             let shown = || async {
                 (all(&log, &output, 4).await.len() >= copied.load(Ordering::Relaxed)).then_some(())
@@ -65,14 +67,14 @@ async fn killed(mode: Mode) {
             };
             kafka = tokio::task::spawn_blocking(restart).await.unwrap();
             append(&log, &input, 1).await;
-            // It takes connections long before its coordinators are back (up to its controller's session of 9 s):
+            // It takes connections long before its coordinators are back (up to its controller's session):
             // it is back when a newcomer with a slot of its own can begin.
             let newcomer = membership(&name("newcomers"), &name("slot"), std::slice::from_ref(&output));
             drop(soon("a newcomer", log.join(newcomer)).await.unwrap());
             let back = Instant::now();
             soon("work goes on", until_many(&copied, stuck + 1)).await;
             let took = back.elapsed();
-            assert!(took < RECOVERY, "work went on after {took:?}");
+            assert!(took < recovery, "work went on after {took:?}");
             soon("health", health.wait_for(LogHealth::is_ready)).await.unwrap();
         }
         until_done(&log, &group, &input, &output, 4).await;
