@@ -1,5 +1,7 @@
 //! The published network's outputs, through the plain and the inference path.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

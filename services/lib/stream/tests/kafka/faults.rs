@@ -96,12 +96,7 @@ async fn until_many(copied: &AtomicUsize, wanted: usize) {
 
 /// Row 15, both ways: the answer comes too late, and the request itself does.
 async fn late(hold: Hold, time: Duration) {
-    let proxy = Proxy::new();
-    let kafka = Kafka::builder()
-        .setting("advertised.listeners", &format!("PLAINTEXT://{}", proxy.address()))
-        .start()
-        .unwrap();
-    proxy.set_target(kafka.bootstrap());
+    let (proxy, _kafka) = Proxy::before_a_broker();
     let (log, registry) = connect(settings(&proxy.address())).await;
     let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
     let (group, slot) = (name("group"), name("slot"));
@@ -161,12 +156,7 @@ async fn an_end_of_transaction_that_arrives_late_is_refused() {
 /// member goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_that_outlasts_a_transaction_fences_nobody() {
-    let proxy = Proxy::new();
-    let kafka = Kafka::builder()
-        .setting("advertised.listeners", &format!("PLAINTEXT://{}", proxy.address()))
-        .start()
-        .unwrap();
-    proxy.set_target(kafka.bootstrap());
+    let (proxy, _kafka) = Proxy::before_a_broker();
     let (log, registry) = connect(settings(&proxy.address())).await;
     let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
     let (group, slot) = (name("group"), name("slot"));

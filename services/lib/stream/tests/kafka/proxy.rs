@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testbed::Kafka;
+
 /// Numbers among Kafka's requests.
 const TXN_OFFSET_COMMIT: i16 = 28;
 const END_TXN: i16 = 26;
@@ -49,8 +51,19 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Before a broker of its own, which sends every client here.
+    pub fn before_a_broker() -> (Self, Kafka) {
+        let proxy = Self::new();
+        let kafka = Kafka::builder()
+            .setting("advertised.listeners", &format!("PLAINTEXT://{}", proxy.address()))
+            .start()
+            .unwrap();
+        *proxy.target.lock().unwrap() = Some(kafka.bootstrap());
+        (proxy, kafka)
+    }
+
     /// Listens; to whom it connects is said later, when that one has started.
-    pub fn new() -> Self {
+    fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let proxy = Self { port, plan: Arc::default(), target: Arc::default() };
@@ -70,10 +83,6 @@ impl Proxy {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    pub fn set_target(&self, target: String) {
-        *self.target.lock().unwrap() = Some(target);
     }
 
     /// Holds back, or cuts, for so long.

@@ -26,12 +26,7 @@ fn timed(registry: &Registry) -> (u64, f64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_transaction_is_counted_by_its_result_and_timed() {
-    let proxy = Proxy::new();
-    let kafka = Kafka::builder()
-        .setting("advertised.listeners", &format!("PLAINTEXT://{}", proxy.address()))
-        .start()
-        .unwrap();
-    proxy.set_target(kafka.bootstrap());
+    let (proxy, _kafka) = Proxy::before_a_broker();
     let (log, registry) = connect(settings(&proxy.address())).await;
     let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
     let mut member =
