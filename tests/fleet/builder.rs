@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use stream::StreamError;
 use stream::kafka::{KafkaLog, KafkaSettings};
 use testbed::{Kafka, KafkaVersion, Postgres, VersityGateway};
 use tokio::sync::Mutex;
@@ -226,7 +227,7 @@ impl FleetBuilder {
             platforms.push(Platform::connect(&connection(&scheduler, query, &gateway)).await);
         }
         put_pictures(&platforms[0]).await;
-        let log = reader(&settings.bootstrap).await;
+        let log = reader(&settings.bootstrap).await.expect("the broker answers");
         let mut fleet = Fleet {
             scheduler,
             queries,
@@ -275,9 +276,9 @@ fn cores() -> usize {
 }
 
 /// A client of the log for the test itself.
-async fn reader(bootstrap: &str) -> KafkaLog {
+pub(super) async fn reader(bootstrap: &str) -> Result<KafkaLog, StreamError> {
     let settings = KafkaSettings { bootstrap_servers: bootstrap.to_owned(), ..KafkaSettings::default() };
     let config = settings.check().expect("a broker is all that the defaults lack");
     let metrics = stream::Metrics::register(&ops::metrics::Registry::new()).expect("a fresh registry");
-    KafkaLog::connect(config, metrics, ops::Failpoints::default()).await.expect("the broker answers")
+    KafkaLog::connect(config, metrics, ops::Failpoints::default()).await
 }

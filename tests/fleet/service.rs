@@ -78,6 +78,10 @@ impl Service {
     fn launch(&mut self, arguments: &[&str]) {
         assert!(self.server.is_none(), "{} runs already", self.name);
         self.lives += 1;
+        // Of a fleet that was in this folder before: its addresses are nobody's now.
+        if let Err(error) = fs::remove_file(self.log_file()) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
         let file = self.folder.join("config.toml");
         fs::write(&file, &self.settings).expect("the fleet's folder is writable");
         let mut command = Command::new(&self.program);

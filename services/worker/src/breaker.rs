@@ -73,7 +73,7 @@ impl Breaker {
     pub(crate) fn open(&self, cause: SystemicCause, bucket: &Bucket, why: &str) {
         *self.troubled.lock().unwrap_or_else(PoisonError::into_inner) = Some(bucket.clone());
         let opened = self.state.send_if_modified(|state| {
-            self.gate.not_ready(format!("{cause}: {why}"));
+            self.gate.not_ready(format!("{cause}: {why}; {}", remedy(cause)));
             let closed = *state == State::Closed;
             if closed {
                 *state = State::Open;
@@ -85,7 +85,8 @@ impl Breaker {
             self.metrics.breaker_opened.with_label_values(&[cause.as_str()]).inc();
             tracing::warn!(
                 cause = cause.as_str(),
-                "object store in trouble, nothing is judged meanwhile: {why}"
+                "object store in trouble, nothing is judged meanwhile: {why}; {}",
+                remedy(cause)
             );
         }
     }
@@ -166,6 +167,17 @@ impl Breaker {
     }
 }
 
+/// What an operator looks at first.
+fn remedy(cause: SystemicCause) -> &'static str {
+    match cause {
+        SystemicCause::Unreachable => "look at s3.endpoint",
+        SystemicCause::Throttled => "lower s3.connections_max, or give the store more",
+        SystemicCause::ServerError => "look at the store's own log",
+        SystemicCause::Credentials => "look at s3.access_key_id and s3.secret_access_key",
+        SystemicCause::Clock => "set this machine's clock or the store's",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -204,7 +216,7 @@ mod tests {
         let (breaker, readiness) = breaker();
         breaker.open(SystemicCause::Unreachable, &bucket(), "connection refused");
         let (gate, why) = readiness.obstacles().remove(0);
-        assert_eq!((&*gate, &*why), ("object-store", "unreachable: connection refused"));
+        assert_eq!((&*gate, &*why), ("object-store", "unreachable: connection refused; look at s3.endpoint"));
         let probes = AtomicU32::new(0);
         let probe = || async { probes.fetch_add(1, Ordering::Relaxed) == 4 };
         tokio::join!(breaker.pass(probe), breaker.pass(probe), breaker.pass(probe));

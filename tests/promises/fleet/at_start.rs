@@ -159,7 +159,7 @@ fn an_object_store_that_is_away_is_waited_for() {
     says(&stage.scheduler("scheduler", 1).run(&["topics", "create"]), Some(0), &[]);
     let mut worker = stage.worker("worker-0", "");
     worker.start();
-    worker.wait_unready("object-store");
+    worker.wait_unready("look at s3.endpoint");
     says(&worker.drain(), Some(0), &["drained"]);
 }
 

@@ -35,6 +35,8 @@ async fn one_verdict_per_media_survives_kills_everywhere() {
     for _ in 0..5 {
         let victim = moments.next(2) as usize;
         let death = Duration::from_millis(moments.next(500));
+        // Or it would die idle: what the one before had is kept for it until its session is over.
+        fleet.has_a_share(victim);
         let load = fleet.load(400);
         // No synchronisation: the moment itself is what is random.
         tokio::time::sleep(death).await;

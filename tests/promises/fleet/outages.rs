@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::fleet::{Fleet, Load, Service};
+use e2e::fleet::{Fleet, Load, Service, StoreKind};
 use e2e::process::DEADLINE;
 use stream::{FetchBounds, Log, Membership, StartAt};
 use testbed::{KafkaVersion, until, until_async};
 
+/// So long the object store is away.
+const OUTAGE: Duration = Duration::from_secs(60);
+
 /// After a broker is up again verdicts come within this time.
 const GAP: Duration = Duration::from_secs(5);
+
+const STORES: [StoreKind; 2] = [StoreKind::Sqlite, StoreKind::Postgres];
 
 const LAG: &str = "touchstone_stream_kafka_lag_records";
 
@@ -23,7 +28,8 @@ async fn outages_pause_the_work_and_lose_nothing() {
 /// transactions while a partition has no leader.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_broker_may_die_under_load() {
-    let mut fleet = Fleet::builder().workers(2).partitions(4).kafka(KafkaVersion::Kafka40).start().await;
+    let mut fleet =
+        Fleet::builder().workers(2).partitions(4).kafka(KafkaVersion::Kafka40).stores(&STORES).start().await;
     for _ in 0..3 {
         let load = under_way(&mut fleet).await;
         fleet.kafka().kill().expect("it can be killed");
@@ -42,7 +48,7 @@ async fn a_lone_broker_may_die_under_load() {
 /// Row 13 with brokers that replicate each other: each dies once, and the others do its work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_of_three_brokers_may_die_under_load() {
-    let mut fleet = Fleet::builder().workers(2).partitions(4).brokers(3).start().await;
+    let mut fleet = Fleet::builder().workers(2).partitions(4).brokers(3).stores(&STORES).start().await;
     for broker in 0..fleet.kafka().brokers() {
         let load = under_way(&mut fleet).await;
         fleet.kafka().kill_broker(broker).expect("it can be killed");
@@ -75,14 +81,22 @@ async fn works_on(fleet: &mut Fleet, known: f64) {
         fetch: FetchBounds::default(),
         session_timeout: None,
     };
-    let joined = until_async("a newcomer can begin", DEADLINE, || async {
-        fleet.log().join(newcomer.clone()).await.ok()
+    let up = Instant::now();
+    let newcomers = until_async("a newcomer can begin", DEADLINE, || async {
+        let log = fleet.fresh_log().await.ok()?;
+        let member = log.join(newcomer.clone()).await.ok()?;
+        Some((log, member))
     });
-    joined.await.leave().await.expect("it leaves");
+    let (_log, member) = newcomers.await;
     let back = Instant::now();
+    member.leave().await.expect("it leaves");
     until("verdicts come again", DEADLINE, || (judged(fleet) > known).then_some(()));
     let gap = back.elapsed();
-    eprintln!("verdicts came {:.1} s after the broker was back (bound {GAP:?})", gap.as_secs_f64());
+    eprintln!(
+        "verdicts came {:.1} s after the broker was back (bound {GAP:?}), {:.1} s after it took connections",
+        gap.as_secs_f64(),
+        up.elapsed().as_secs_f64()
+    );
     assert!(gap <= GAP, "the gap was {gap:?}");
 }
 
@@ -91,6 +105,7 @@ async fn an_object_store_that_is_away_judges_nothing(fleet: &mut Fleet) {
     fleet.submit(100).await;
     fleet.settled().await;
     fleet.store().kill().expect("it can be killed");
+    let gone = Instant::now();
     let before = fleet.count().await;
     fleet.submit(400).await;
     for worker in fleet.workers() {
@@ -100,6 +115,7 @@ async fn an_object_store_that_is_away_judges_nothing(fleet: &mut Fleet) {
         let lags = fleet.workers().iter().map(|worker| worker.metric(LAG, ""));
         (lags.sum::<f64>() == 400.0).then_some(())
     });
+    until("a minute is over", DEADLINE, || (gone.elapsed() >= OUTAGE).then_some(()));
     let verdicts = fleet.topics().verdicts.clone();
     assert_eq!(fleet.records(&verdicts).await.len(), before.verdicts, "nothing is judged meanwhile");
 

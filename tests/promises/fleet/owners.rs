@@ -1,10 +1,12 @@
 //! Who owns a partition: workers join, hang, come back, and claim each other's slots. On two versions of Kafka, whose
 //! checks of a group's epoch differ.
 
-use e2e::fleet::{Fleet, Service};
+use e2e::fleet::{Fleet, Service, StoreKind};
 use e2e::process::DEADLINE;
 use stream::{FetchBounds, Log, MemberEvent, Membership, StartAt};
 use testbed::{KafkaVersion, until};
+
+const STORES: [StoreKind; 2] = [StoreKind::Sqlite, StoreKind::Postgres];
 
 const FENCED: &str = "touchstone_stream_fenced_writes_total";
 const TRANSACTIONS: &str = "touchstone_stream_transactions_total";
@@ -20,7 +22,7 @@ async fn a_partition_has_one_owner_on_kafka_4_0_too() {
 }
 
 async fn owners(version: KafkaVersion) {
-    let mut fleet = Fleet::builder().workers(2).partitions(4).kafka(version).start().await;
+    let mut fleet = Fleet::builder().workers(2).partitions(4).kafka(version).stores(&STORES).start().await;
     a_group_that_changes_around_them_disturbs_nobody(&mut fleet).await;
     a_third_worker_takes_its_share(&mut fleet).await;
     a_worker_that_hung_too_long_publishes_nothing(&mut fleet).await;

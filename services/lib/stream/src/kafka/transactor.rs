@@ -94,9 +94,9 @@ impl Transactor {
     pub(crate) fn transact(&self, rows: &[Row], moves: Option<&Moves>) -> Attempt {
         self.failpoints.reach("before-begin");
         let began = Instant::now();
-        // The broker counts the timeout from the first record. Whoever gives up earlier than the broker does is
-        // never fenced by it.
-        let deadline = began + self.timeout;
+        // The broker counts the timeout from the first record. Whoever gives up earlier than the broker does is not
+        // fenced by it; a fifth is for the last second that each call is given, and for calls that return late.
+        let deadline = began + self.timeout.mul_f64(0.8);
         let produced_by = began + self.timeout.mul_f64(0.6);
         if let Err(error) = self.producer.begin_transaction() {
             return self.failed(&error, Doing::Slot(&self.slot), None);
@@ -180,9 +180,18 @@ impl Transactor {
 
     /// Whether a transaction lasted longer than it may since no broker could be reached. Then the broker ends it when it
     /// is back, and raises the slot's epoch as a newer holder would: nothing tells the two apart, and an outage is the
-    /// likelier one. Who just stood still, connections and all, is presumed to have a successor.
+    /// likelier one. Should there be a newer holder after all, the next instance fences it, as a restart of this process
+    /// would. Who just stood still, connections and all, is presumed to have a successor.
     fn has_outlived(&self, deadline: Instant) -> bool {
-        Instant::now() >= deadline && self.troubles.take_shaken()
+        let has_outlived = Instant::now() >= deadline && self.troubles.take_shaken();
+        if has_outlived {
+            tracing::warn!(
+                slot = &*self.slot,
+                "fenced in a transaction that outlasted an outage: a new producer takes the slot, and another worker \
+                 that has the same one would have to leave"
+            );
+        }
+        has_outlived
     }
 
     /// Whether an error, or the fatal one behind it, says that a newer instance has come.

@@ -18,7 +18,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// Without transactions a write that was under way is waited for as long as the producer tries: 10 s of it.
 const RECOVERY_AT_LEAST_ONCE: Duration = Duration::from_secs(15);
 
-/// Row 13.
+/// Row 13 on the newest Kafka, between transactions; the fleet's tests kill in the middle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
     killed(Mode::Newest, RECOVERY).await;
