@@ -21,6 +21,27 @@ pub async fn refused(settings: KafkaSettings) -> StreamError {
     connected.err().expect("it must not connect")
 }
 
+/// Everything that a service does, by every kind of client, on this way to the broker.
+pub async fn all_is_well(settings: KafkaSettings) {
+    let (log, _) = connect(settings).await;
+    let input = topic(&log, "input", 1).await;
+    let output = topic(&log, "output", 1).await;
+    assert!(log.topics().await.unwrap().iter().any(|topic| topic.name == input));
+    append(&log, &input, 3).await;
+    let (group, slot) = (name("group"), name("slot"));
+    let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
+    let (inputs, offsets) = records(&mut *member, 3).await;
+    let answer = commit(&*member.committer(), &output, &inputs, &offsets).await;
+    assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
+    let place = TopicPartition::new(Arc::clone(&input), 0);
+    // The second question goes to a client that was kept.
+    for _ in 0..2 {
+        let committed = log.committed(&group, std::slice::from_ref(&place)).await.unwrap();
+        assert_eq!(committed, [Some(offsets[0].next_offset)]);
+    }
+    assert_eq!(all(&log, &input, 1).await.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_there_is_named() {
     // Bound and not listening to anybody's frames would hang; a port that was just free refuses.
@@ -128,23 +149,7 @@ fn bearer(kafka: &Kafka, file: &Path) -> KafkaSettings {
 async fn a_token_reaches_every_kind_of_client() {
     let kafka = guarded();
     let file = token_file("admin", Duration::from_hours(1));
-    let (log, _) = connect(bearer(&kafka, file.path())).await;
-    let input = topic(&log, "input", 1).await;
-    let output = topic(&log, "output", 1).await;
-    assert!(log.topics().await.unwrap().iter().any(|topic| topic.name == input));
-    append(&log, &input, 3).await;
-    let (group, slot) = (name("group"), name("slot"));
-    let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
-    let (inputs, offsets) = records(&mut *member, 3).await;
-    let answer = commit(&*member.committer(), &output, &inputs, &offsets).await;
-    assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
-    let place = TopicPartition::new(Arc::clone(&input), 0);
-    // The second question goes to a client that was kept.
-    for _ in 0..2 {
-        let committed = log.committed(&group, std::slice::from_ref(&place)).await.unwrap();
-        assert_eq!(committed, [Some(offsets[0].next_offset)]);
-    }
-    assert_eq!(all(&log, &input, 1).await.len(), 3);
+    all_is_well(bearer(&kafka, file.path())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

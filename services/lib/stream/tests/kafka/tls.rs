@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
+use stream::Disposition;
 use stream::kafka::{KafkaSettings, SecurityProtocol};
-use stream::{Commit, Disposition, Log, TopicPartition};
 use tempfile::TempDir;
 use testbed::{Kafka, KafkaBuilder};
 
-use super::access::refused;
-use super::support::{all, append, commit, connect, membership, name, records, settings, topic};
+use super::access::{all_is_well, refused};
+use super::support::settings;
 
 /// An authority, and certificates from it.
 struct Authority {
@@ -69,21 +68,6 @@ const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Everything that a service does, on this way to the broker.
-async fn all_is_well(settings: KafkaSettings) {
-    let (log, _) = connect(settings).await;
-    let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
-    append(&log, &input, 3).await;
-    let (group, slot) = (name("group"), name("slot"));
-    let mut member = log.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
-    let (inputs, offsets) = records(&mut *member, 3).await;
-    let answer = commit(&*member.committer(), &output, &inputs, &offsets).await;
-    assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
-    let place = TopicPartition::new(Arc::clone(&input), 0);
-    assert_eq!(log.committed(&group, &[place]).await.unwrap(), [Some(offsets[0].next_offset)]);
-    assert_eq!(all(&log, &input, 1).await.len(), 3);
 }
 
 async fn is_refused(settings: KafkaSettings, words: &[&str]) {
