@@ -14,7 +14,7 @@ OUT := $(or $(CARGO_TARGET_DIR),target)/debug
 # What a goal builds, in one go: for another selection of packages cargo chooses other features, and builds half of
 # the dependencies once more. tests/binaries.rs repeats the first two.
 BARE := -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed
-TORCH := -p models -p cli -p standalone -p e2e
+TORCH := -p models -p cli -p standalone -p trainer -p e2e
 BUILD := build --locked -p cli -p standalone
 
 .PHONY: help setup demo fleet test lint bare torch parity faces bench

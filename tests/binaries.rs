@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 const READY_MADE: &str = "TOUCHSTONE_BINARIES";
 
 /// The lane `torch`.
-const TORCH: &[&str] = &["models", "cli", "standalone", "e2e"];
+const TORCH: &[&str] = &["models", "cli", "standalone", "trainer", "e2e"];
 
 /// The lane `bare`: the services of a fleet, whose workers take the scripted engines.
 const BARE: &[&str] =

@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "standalone",
         &["worker", "scheduler", "query", "stream", "media", "models", "proto", "ops", "forensics"],
     ),
+    ("trainer", &["forensics"]),
     ("testbed", &[]),
     ("e2e", &["testbed", "stream", "proto", "ops", "forensics", "media"]),
 ];
