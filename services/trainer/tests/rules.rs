@@ -293,3 +293,24 @@ fn scores_that_do_not_rank_are_refused() {
     let one: Vec<Scored> = people(2, 1, 20, 0.0);
     assert_eq!(platt(&one, Targets::Smoothed), Err(CalibrationError::OneIdentity));
 }
+
+#[test]
+fn a_limit_that_is_reached_exactly_is_kept() {
+    // One of 100 authentic lies above the second forged: a false positive rate of 1 % to the bit.
+    let mut scored: Vec<Scored> =
+        (0..100).map(|identity| Scored { logit: -(identity as f32), forged: false, identity }).collect();
+    scored.extend([0.5, -0.5].map(|logit| Scored { logit, forged: true, identity: 0 }));
+    assert_eq!(metrics::tpr_at_fpr(&scored, 0.01), Some(1.0));
+    assert_eq!(metrics::tpr_at_fpr(&scored, 0.009), Some(0.5));
+}
+
+#[test]
+fn equal_scores_lie_in_the_bin_of_their_middle() {
+    let score = |logit: f32, forged: bool| Scored { logit, forged, identity: 0 };
+    let scored = [score(3.0, true), score(-3.0, true), score(-3.0, false), score(-3.0, false)];
+    let found = Ranking::new(&scored).reliability(&Calibration::None, 2).unwrap();
+    let masses: Vec<f64> = found.bins.iter().map(|bin| bin.mass).collect();
+    assert_eq!(masses, [0.75, 0.25]);
+    assert_eq!((found.bins[0].authentic, found.bins[0].forged, found.bins[1].forged), (2, 1, 1));
+    assert!((found.bins[0].observed - 1.0 / 3.0).abs() < 1e-12 && found.bins[1].observed == 1.0);
+}
