@@ -1,9 +1,11 @@
 //! The protobuf JSON mapping: references from producers that are not ours (unknown fields are ignored), and
 //! answers for tools that read no protobuf.
 
+use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
 
+use crate::topics::{JSON, headers};
 use crate::v1;
 
 /// Reads references in JSON.
@@ -23,6 +25,20 @@ impl JsonReader {
         Self { reference }
     }
 
+    /// A reference as a record of a media topic carries it: JSON where the content type says so, or protobuf. Where it
+    /// is neither, nobody can parse the record, and a dead letter is its outcome.
+    pub fn record(
+        &self,
+        value: Option<&[u8]>,
+        headers: &[(String, Bytes)],
+    ) -> Result<v1::MediaReference, String> {
+        let value = value.ok_or("the record has no value")?;
+        if is_json(headers) {
+            return self.reference(value).map_err(|error| format!("not the JSON of a reference: {error}"));
+        }
+        v1::MediaReference::decode(value).map_err(|error| format!("not a protobuf reference: {error}"))
+    }
+
     /// A reference from its JSON text; the error says where the text breaks the mapping.
     pub fn reference(&self, text: &[u8]) -> Result<v1::MediaReference, String> {
         let mut json = serde_json::Deserializer::from_slice(text);
@@ -32,6 +48,14 @@ impl JsonReader {
         json.end().map_err(|error| error.to_string())?;
         message.transcode_to().map_err(|error| error.to_string())
     }
+}
+
+/// By the content-type alone: the first byte of a protobuf message may be any. Where it repeats the last one counts.
+fn is_json(record: &[(String, Bytes)]) -> bool {
+    let value = record.iter().rev().find(|(name, _)| name == headers::CONTENT_TYPE);
+    let value = value.and_then(|(_, value)| std::str::from_utf8(value).ok());
+    let kind = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case(JSON)
 }
 
 impl Default for JsonReader {

@@ -22,7 +22,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 pub use deadline::deadline_of;
-pub use settings::{DEFAULTS, ServerSettings};
+pub use settings::{DEFAULTS, ServerSettings, defaults_on};
 pub use tenant::tenant_of;
 
 /// Bytes of one request, unless the method takes batches.

@@ -11,6 +11,11 @@ use tonic::transport::Server;
 /// The table `[grpc]` of a service's defaults.
 pub const DEFAULTS: &str = include_str!("../server.toml");
 
+/// The same on another port, for a service that shares its machine with the one that has that of [`DEFAULTS`].
+pub fn defaults_on(port: u16) -> String {
+    DEFAULTS.replacen(":7700\"", &format!(":{port}\""), 1)
+}
+
 /// The table `[grpc]`; each knob is explained in [`DEFAULTS`]. tonic's own defaults are open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "server.toml explains each knob, once")]

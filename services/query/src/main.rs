@@ -9,6 +9,7 @@ use clap::Parser;
 use ops::command_line::ServiceArguments;
 use ops::{Exit, ExitReason, Ops};
 use process::Process;
+use stream::Log;
 use stream::kafka::KafkaLog;
 
 /// The answer: verdicts projected into a store, read and watched over gRPC, and audited.
@@ -37,7 +38,9 @@ async fn serve(process: Process, ops: Ops) -> Result<(), Exit> {
     let listener = process.query.grpc.bind().await?;
     let metrics = stream::Metrics::register(&ops.registry)?;
     let log = KafkaLog::connect(process.kafka, metrics, ops.failpoints.clone()).await?;
-    let missing = stream::missing_topics(&log, process.query.topics.all()).await?;
+    let names = process.query.topics.all();
+    let look = || stream::missing_topics(&log, names);
+    let missing = stream::at_start(&log.health(), &ops.shutdown, "the topics", look).await?;
     if !missing.is_empty() {
         return Err(ExitReason::Refused.because(proto::topics::missing(&missing)));
     }

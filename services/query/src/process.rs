@@ -13,6 +13,9 @@ use stream::kafka::{KafkaConfig, KafkaSettings};
 /// `TOUCHSTONE_QUERY__QUERY__STORE__FILE`
 const ENVIRONMENT_PREFIX: &str = "TOUCHSTONE_QUERY";
 
+/// Of `grpc.listen`: the scheduler of the same machine has 7700.
+const PORT: u16 = 7701;
+
 /// The file as written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Raw {
@@ -39,7 +42,8 @@ impl Process {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let tables = [ops::DEFAULTS, stream::KAFKA_DEFAULTS, query::DEFAULTS, proto::server::DEFAULTS];
+        let server = proto::server::defaults_on(PORT);
+        let tables = [ops::DEFAULTS, stream::KAFKA_DEFAULTS, query::DEFAULTS, &server];
         let raw: Raw = ops::config::load(&tables.join("\n"), file, ENVIRONMENT_PREFIX, environment)?;
         let Raw { ops, kafka, query, topics, grpc } = raw.clone();
         let mut problems = Problems::default();
@@ -75,7 +79,8 @@ mod tests {
         assert_eq!(errors.len(), keys.len(), "{errors:?}");
         let broker = ("TOUCHSTONE_QUERY__KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9092");
         let store = ("TOUCHSTONE_QUERY__QUERY__STORE__FILE", "/data/verdicts.db");
-        assert_eq!(&*load(&[broker, store]).unwrap().query.worker_group, proto::topics::WORKER_GROUP);
+        let query = load(&[broker, store]).unwrap().query;
+        assert_eq!((&*query.worker_group, query.grpc.listen.port()), (proto::topics::WORKER_GROUP, PORT));
         let unknown = ("TOUCHSTONE_QUERY__QUERY__STORE__FOLDER", "/data");
         let errors = load(&[broker, store, unknown]).unwrap_err().errors;
         assert!(errors[0].contains("query.store.folder: unknown key"), "{errors:?}");

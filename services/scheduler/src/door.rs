@@ -31,7 +31,8 @@ impl Scheduler {
         let gate = ops.readiness.gate("front-door");
         let size = metrics.request_ids.clone();
         let requests = Requests::new(config.request_ids_for, config.request_ids_max, size);
-        let found = rebuild(&*log, &config.topics, &requests).await;
+        let look = || rebuild(&*log, &config.topics, &requests);
+        let found = stream::at_start(&log.health(), &ops.shutdown, "reading request ids", look).await;
         let found = found.map_err(|error| ExitReason::Unavailable.because(error))?;
         tracing::info!(request_ids = found, "request ids read back from the media topics");
         let door = FrontDoor {

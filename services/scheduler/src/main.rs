@@ -60,7 +60,7 @@ async fn serve(process: Process, ops: Ops) -> Result<(), Exit> {
     let listener = process.scheduler.grpc.bind().await?;
     let metrics = stream::Metrics::register(&ops.registry)?;
     let log = KafkaLog::connect(process.kafka, metrics, ops.failpoints.clone()).await?;
-    scheduler::require(&log, &process.scheduler.topic_specs).await?;
+    scheduler::require(&log, &process.scheduler.topic_specs, &ops.shutdown).await?;
     let served = scheduler::run(process.scheduler, Arc::new(log.clone()), listener, ops).await;
     served.and(close(log).await)
 }
@@ -68,7 +68,7 @@ async fn serve(process: Process, ops: Ops) -> Result<(), Exit> {
 async fn create_topics(process: Process, ops: Ops) -> Result<(), Exit> {
     let metrics = stream::Metrics::register(&ops.registry)?;
     let log = KafkaLog::connect(process.kafka, metrics, ops.failpoints.clone()).await?;
-    let created = scheduler::create(&log, &process.scheduler.topic_specs).await;
+    let created = scheduler::create(&log, &process.scheduler.topic_specs, &ops.shutdown).await;
     let said = created.and_then(|report| {
         std::io::stdout().write_all(report.as_bytes()).map_err(|error| ExitReason::Unavailable.because(error))
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ops::config::{HumanDuration, Problems};
-use ops::{Exit, ExitReason};
+use ops::{Exit, ExitReason, Shutdown};
 use proto::topics::Topics;
 use serde::{Deserialize, Serialize};
 use stream::{Cleanup, Log, StreamError, TopicDescription, TopicPolicy, TopicSpec};
@@ -52,14 +52,14 @@ impl TopicSettings {
 ///
 /// # Errors
 /// As [`require`]; whatever keeps the log from creating them.
-pub async fn create(log: &dyn Log, wanted: &[TopicSpec]) -> Result<String, Exit> {
+pub async fn create(log: &dyn Log, wanted: &[TopicSpec], shutdown: &Shutdown) -> Result<String, Exit> {
     let there = described(log, wanted).await?;
     let is_there = |want: &TopicSpec| there.iter().any(|topic| topic.name == want.name);
     let missing: Vec<TopicSpec> = wanted.iter().filter(|want| !is_there(want)).cloned().collect();
     if !missing.is_empty() {
         log.create_topics(&missing).await?;
     }
-    require(log, wanted).await?;
+    require(log, wanted, shutdown).await?;
     let line = |want: &TopicSpec| {
         let found = there.iter().find(|topic| topic.name == want.name);
         let what = if found.is_some() { "found  " } else { "created" };
@@ -74,14 +74,17 @@ pub async fn create(log: &dyn Log, wanted: &[TopicSpec]) -> Result<String, Exit>
 ///
 /// # Errors
 /// [`ExitReason::Refused`] with every topic that differs; [`ExitReason::Unavailable`] when the log does not answer.
-pub async fn require(log: &dyn Log, wanted: &[TopicSpec]) -> Result<(), Exit> {
-    let names: Vec<&str> = wanted.iter().map(|spec| &*spec.name).collect();
-    let missing = stream::missing_topics(log, names).await?;
+pub async fn require(log: &dyn Log, wanted: &[TopicSpec], shutdown: &Shutdown) -> Result<(), Exit> {
+    let look = async || {
+        let missing = stream::missing_topics(log, wanted.iter().map(|spec| &*spec.name)).await?;
+        Ok((missing, described(log, wanted).await?))
+    };
+    let (missing, there) = stream::at_start(&log.health(), shutdown, "the topics", look).await?;
     let mut differences = Vec::new();
     if !missing.is_empty() {
         differences.push(proto::topics::missing(&missing));
     }
-    for topic in described(log, wanted).await? {
+    for topic in there {
         let want = wanted.iter().find(|want| want.name == topic.name);
         differences.extend(want.and_then(|want| difference(&topic, want)));
     }

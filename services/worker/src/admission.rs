@@ -2,10 +2,8 @@
 
 use forensics::{BucketAllowList, FacesIn, FailureClass, MediaId, MediaReference, Tenant};
 use media::Stopwatch;
-use prost::Message;
 use proto::json::JsonReader;
-use proto::topics::{self, headers};
-use proto::v1;
+use proto::topics::headers;
 use stream::Record;
 
 use crate::job::{Input, Job, Subject};
@@ -35,7 +33,8 @@ impl Door {
 
     /// What becomes of this record.
     pub(crate) fn admit(&self, input: Input) -> Admission {
-        let wire = match self.parse(&input.record) {
+        let Record { value, headers, .. } = &input.record;
+        let wire = match self.json.record(value.as_deref(), headers) {
             Ok(wire) => wire,
             Err(why) => return Admission::DeadLetter { input, why },
         };
@@ -59,32 +58,12 @@ impl Door {
         }
         Admission::Examine(Box::new(Job { input, reference, time: Stopwatch::new() }))
     }
-
-    fn parse(&self, record: &Record) -> Result<v1::MediaReference, String> {
-        let Some(value) = &record.value else {
-            return Err("the record has no value".to_owned());
-        };
-        if is_json(record) {
-            return self
-                .json
-                .reference(value)
-                .map_err(|error| format!("not the JSON of a reference: {error}"));
-        }
-        v1::MediaReference::decode(&**value).map_err(|error| format!("not a protobuf reference: {error}"))
-    }
 }
 
 /// The tries so far, by the record's header; 1 at first.
 pub(crate) fn attempt(record: &Record) -> u32 {
     let text = record.header(headers::ATTEMPT).and_then(|value| std::str::from_utf8(value).ok());
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(1).max(1)
-}
-
-/// By the content-type alone: the first byte of a protobuf message may be any.
-fn is_json(record: &Record) -> bool {
-    let value = record.header(headers::CONTENT_TYPE).and_then(|value| std::str::from_utf8(value).ok());
-    let kind = value.and_then(|value| value.split(';').next()).unwrap_or_default();
-    kind.trim().eq_ignore_ascii_case(topics::JSON)
 }
 
 fn nearest_subject(tenant: &str, media_id: &str, generation: u32) -> Subject {
@@ -107,6 +86,8 @@ mod tests {
     use bytes::Bytes;
     use forensics::Lane;
     use proptest::prelude::*;
+    use prost::Message;
+    use proto::v1;
     use stream::{AssignmentEpoch, Position, TopicPartition};
 
     use super::*;

@@ -108,7 +108,9 @@ impl Publisher {
                     self.tally(&parcel);
                     return Ok(());
                 }
-                Commit::Aborted { reason: AbortReason::StaleEpoch { partitions } } => {
+                Commit::Aborted {
+                    reason: AbortReason::StaleEpoch { partitions } | AbortReason::Rewound { partitions },
+                } => {
                     let before = parcel.parts.len();
                     parcel.parts.retain(|part| {
                         let stale = partitions.contains(&part.partition);
@@ -118,7 +120,10 @@ impl Publisher {
                         }
                         !stale
                     });
-                    tracing::info!(?partitions, "partitions went elsewhere, their outcomes are dropped");
+                    tracing::info!(
+                        ?partitions,
+                        "partitions went elsewhere or were sent back, their outcomes are dropped"
+                    );
                     if parcel.parts.len() == before {
                         let why = "the log refused a transaction for partitions that it does not hold";
                         return Err(ExitReason::Bug.because(why));

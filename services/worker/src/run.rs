@@ -44,7 +44,10 @@ pub struct LogHandle {
 /// topics into one verdict. Several workers may run in one process, each with an `ops` and a slot of its own.
 pub async fn run(config: Config, log: LogHandle, engines: Engines, ops: Ops) -> Result<(), Exit> {
     let LogHandle { log, metrics: log_metrics } = log;
-    let missing = stream::missing_topics(&*log, config.topics.all()).await?;
+    let health = log.health();
+    let names = config.topics.all();
+    let look = || stream::missing_topics(&*log, names);
+    let missing = stream::at_start(&health, &ops.shutdown, "the topics", look).await?;
     if !missing.is_empty() {
         return Err(ExitReason::Refused.because(proto::topics::missing(&missing)));
     }
@@ -101,7 +104,9 @@ pub async fn run(config: Config, log: LogHandle, engines: Engines, ops: Ops) -> 
         },
         session_timeout: None,
     };
-    let member = log.join(membership).await.map_err(|error| cannot_join(&config.slot, error))?;
+    let join = || log.join(membership.clone());
+    let joined = stream::at_start(&health, &ops.shutdown, "joining the group", join).await;
+    let member = joined.map_err(|error| cannot_join(&config.slot, error))?;
     let (notes, receiver) = mpsc::channel(NOTES_MAX);
     let identity = (Arc::clone(&config.slot), metrics);
     let publisher = Publisher::new(receiver, member.committer(), config.publish, identity);
@@ -120,7 +125,7 @@ pub async fn run(config: Config, log: LogHandle, engines: Engines, ops: Ops) -> 
         topics: config.topics,
         slot: config.slot,
         gate: log_gate,
-        health: log.health(),
+        health,
         assigned,
         shutdown: ops.shutdown.clone(),
         tasks: ops.tasks.clone(),

@@ -62,6 +62,12 @@ fn show(violation: &v1::AuditViolation, terminal: &mut Terminal) -> Result<(), F
 }
 
 fn summarise(report: &v1::AuditReport, terminal: &mut Terminal) -> Result<(), Failure> {
+    let unjudged = report.inputs_beyond_retention;
+    if unjudged > 0 {
+        terminal.warn(format_args!(
+            "{unjudged} references have no outcome and are not judged: outcomes as old as theirs would be were removed"
+        ));
+    }
     if terminal.is_json() {
         let json = terminal.json().report(report)?;
         return terminal.say(serde_json::json!({ "report": json }));

@@ -30,6 +30,7 @@ mod metrics;
 pub mod offsets;
 mod partitioner;
 mod record;
+mod start;
 mod topics;
 
 pub use error::{Disposition, StreamError};
@@ -45,3 +46,4 @@ pub use member::{
 pub use metrics::{Metrics, lag};
 pub use partitioner::{murmur2, partition_of_key};
 pub use record::{Header, NewRecord, Position, Record, TopicPartition};
+pub use start::at_start;

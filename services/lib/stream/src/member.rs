@@ -206,6 +206,12 @@ pub enum AbortReason {
         /// Which.
         partitions: Vec<TopicPartition>,
     },
+    /// These partitions are this member's still, and a transaction before this one sent them back to what is
+    /// committed: drop their work and commit the rest, as with the above.
+    Rewound {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+    },
     /// The log could not or would not do it. The member rewinds to what is committed: [`MemberEvent::Revoked`] and
     /// [`MemberEvent::Assigned`] follow (the latter once the log is ready again); give the work up and take it in
     /// again.
@@ -215,14 +221,15 @@ pub enum AbortReason {
 impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StaleEpoch { partitions } => {
-                write!(f, "no longer the owner of ")?;
-                for (index, partition) in partitions.iter().enumerate() {
-                    write!(f, "{}{partition}", if index == 0 { "" } else { ", " })?;
-                }
-                Ok(())
+            Self::StaleEpoch { partitions } => write!(f, "no longer the owner of {}", listed(partitions)),
+            Self::Rewound { partitions } => {
+                write!(f, "sent back to what is committed of {}", listed(partitions))
             }
             Self::Failed(error) => error.fmt(f),
         }
     }
+}
+
+fn listed(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

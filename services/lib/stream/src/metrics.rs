@@ -29,7 +29,7 @@ impl Metrics {
             Opts::new("touchstone_stream_transactions_total", "Transactions by what became of them"),
             &["result"],
         )?;
-        for result in ["committed", "aborted", "stale", "fenced", "unknown"] {
+        for result in ["committed", "aborted", "rewound", "stale", "fenced", "unknown"] {
             transactions.with_label_values(&[result]);
         }
         // From a group commit on a fast disk to Kafka's transaction timeout (5 s).
@@ -69,6 +69,7 @@ impl Metrics {
         let result = match answer {
             Commit::Committed { .. } => "committed",
             Commit::Aborted { reason: AbortReason::StaleEpoch { .. } } => "stale",
+            Commit::Aborted { reason: AbortReason::Rewound { .. } } => "rewound",
             Commit::Aborted { reason: AbortReason::Failed(_) } => "aborted",
             Commit::Fenced { .. } => "fenced",
             Commit::Unknown { .. } => "unknown",

@@ -52,7 +52,7 @@ impl Inputs<'_> {
         if self.ledger.has(&part.partition, offset) {
             return Ok(());
         }
-        if self.removed.excuses(record.timestamp_ms) {
+        if self.removed.excuses(record) {
             self.sink.report.inputs_beyond_retention += 1;
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl Inputs<'_> {
         if late.turns_up(&record.position, ledger, outcomes, sink).await? {
             return Ok(());
         }
-        let hint = removed.hint(record.timestamp_ms);
+        let hint = removed.hint(record);
         let violation = Violation {
             kind: Kind::MissingOutcome,
             input: Some(record.position.clone()),

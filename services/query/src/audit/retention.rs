@@ -1,27 +1,44 @@
 //! What is gone from the topics of outcomes, and which inputs that excuses.
 //!
-//! Only age excuses. A topic removes by age what is older than its retention, so what went by age was written before
-//! (now − retention), and before the oldest record that is left; its input was written before it. The second bound
-//! alone would not do: in a partition with few outcomes the oldest that is left may be of today, and would excuse
-//! every loss of yesterday.
+//! Only age excuses, and only that of the topic where the outcome must have been: the verdict topic, or for a record
+//! that nobody can parse the one of dead letters. A topic removes by age what is older than its retention, so what
+//! went by age was written before (now − retention), and before the oldest record that is left; its input was written
+//! before it. The second bound alone would not do: in a partition with few outcomes the oldest that is left may be of
+//! today, and would excuse every loss of yesterday.
 //!
-//! Outcomes may go otherwise: by size (`retention.bytes`), by an operator's hand (`kafka-delete-records`), or under a
-//! shorter retention than the topic has now. Then nothing tells what was among them, and an input whose outcome went
-//! that way is reported as missing, with a word about this: an alarm that a person can explain is better than a loss
-//! that nobody sees. A topic that keeps for ever, or forgets by key, excuses accordingly: nothing, or what is older
-//! than its oldest record.
+//! Outcomes may go otherwise: by size (`retention.bytes`), by an operator's hand (`kafka-delete-records`), by key where
+//! a topic is compacted, or under a shorter retention than the topic has now. Then nothing tells what was among them,
+//! and an input whose outcome went that way is reported as missing, with a word about this: an alarm that a person can
+//! explain is better than a loss that nobody sees.
+//!
+//! How old an input is, its producer says. It is not believed where its own topic would not keep a record of that age:
+//! who dates a record back could excuse its loss. (Kafka keeps a record as long as the youngest of its segment. With
+//! verdicts kept for a shorter time than references, such an alarm may be a false one, and says what it is about.)
 
-use stream::{Cleanup, ReadEnd, TopicPartition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::snapshot::{Snapshot, low_now};
+use proto::json::JsonReader;
+use stream::{Cleanup, ReadEnd, Record, TopicPartition};
+
+use super::snapshot::{OutcomeKind, Snapshot, low_now};
 use super::{Audit, AuditError};
 
 /// Clocks of producers, workers and brokers may differ by so much. Chosen: a third of what S3 accepts of its clients.
 const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1_000;
 
-/// Times of inputs, in Unix milliseconds; `None`: of no input.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Removed {
+    verdicts: Gone,
+    dead_letters: Gone,
+    /// A media topic that forgets by age has nothing that is older.
+    kept_since_ms: BTreeMap<Arc<str>, i64>,
+    references: JsonReader,
+}
+
+/// What is gone from a topic. Times of inputs, in Unix milliseconds; `None`: of no input.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gone {
     /// The outcome of an input that is not younger may have gone by age.
     by_age_ms: Option<i64>,
     /// The outcome of an input that is not younger may have gone, but maybe not by age.
@@ -32,40 +49,75 @@ impl Removed {
     /// Looks at each partition of outcomes that does not begin at its beginning any more.
     pub(super) async fn look(audit: &Audit, snapshot: &Snapshot) -> Result<Self, AuditError> {
         let mut removed = Self::default();
+        let mut begun = Vec::new();
         for part in &snapshot.outcomes {
             let low = low_now(audit, &part.partition).await?;
-            if low == 0 {
-                continue;
+            if low > 0 {
+                begun.push((part, low));
             }
+        }
+        if begun.is_empty() {
+            return Ok(removed);
+        }
+        let topics = audit.log.describe(&audit.topics.all()).await?;
+        // After the low watermarks were asked for: what had gone by then is older.
+        let now_ms = (audit.clock)();
+        let kept_since = |name: &str| match topics.iter().find(|topic| &*topic.name == name)?.policy.cleanup {
+            Cleanup::Delete { retention_ms } => Some(now_ms.saturating_sub(retention_ms)),
+            Cleanup::Compact => None,
+        };
+        for (part, low) in begun {
             // Nothing may be left, as in a topic of dead letters that had none for long.
             let left = oldest_ms(audit, &part.partition, low).await?.unwrap_or(i64::MAX);
-            let topics = audit.log.describe(&[&part.partition.topic]).await?;
-            let expired = match topics.first().map(|topic| topic.policy.cleanup) {
-                // After the low watermark was asked for: what had gone by then is older.
-                Some(Cleanup::Delete { retention_ms }) => (audit.clock)().saturating_sub(retention_ms),
-                // A topic that forgets by key says nothing about time.
-                Some(Cleanup::Compact) | None => i64::MAX,
+            let gone = match part.kind {
+                OutcomeKind::Verdict => &mut removed.verdicts,
+                OutcomeKind::DeadLetter => &mut removed.dead_letters,
             };
-            let with_clocks = |ms: i64| Some(ms.saturating_add(CLOCKS_DIFFER_MS));
-            removed.by_age_ms = removed.by_age_ms.max(with_clocks(expired.min(left)));
-            removed.anyhow_ms = removed.anyhow_ms.max(with_clocks(left));
+            let expired = kept_since(&part.partition.topic).map(|since| since.min(left));
+            let with_clocks = |ms: i64| ms.saturating_add(CLOCKS_DIFFER_MS);
+            gone.by_age_ms = gone.by_age_ms.max(expired.map(with_clocks));
+            gone.anyhow_ms = gone.anyhow_ms.max(Some(with_clocks(left)));
         }
+        let media = audit.topics.all_media().into_iter();
+        removed.kept_since_ms = media.filter_map(|name| Some((name.into(), kept_since(name)?))).collect();
         Ok(removed)
     }
 
-    /// Whether the outcome of an input of this time may have gone by age.
-    pub(super) fn excuses(&self, input_ms: i64) -> bool {
-        self.by_age_ms.is_some_and(|removed| input_ms <= removed)
+    /// Whether the outcome of this input may have gone by age.
+    pub(super) fn excuses(&self, input: &Record) -> bool {
+        self.is_believed(input) && self.gone(input).has_gone_by_age(input)
     }
 
-    /// What else may have become of the missing outcome of an input of this time.
-    pub(super) fn hint(&self, input_ms: i64) -> &'static str {
-        if self.anyhow_ms.is_some_and(|removed| input_ms <= removed) {
+    /// What else may have become of its missing outcome.
+    pub(super) fn hint(&self, input: &Record) -> &'static str {
+        let gone = self.gone(input);
+        if gone.has_gone_by_age(input) {
+            "; outcomes of that age are gone, but its timestamp is not believed: its own topic keeps nothing so old"
+        } else if gone.anyhow_ms.is_some_and(|removed| input.timestamp_ms <= removed) {
             "; outcomes were removed, and this one was too young to go by age: it is lost, or it went by \
              retention.bytes, by an operator's hand, or under a shorter retention.ms"
         } else {
             ""
         }
+    }
+
+    /// The topic where the outcome must have been.
+    fn gone(&self, input: &Record) -> Gone {
+        match self.references.record(input.value.as_deref(), &input.headers) {
+            Ok(_) => self.verdicts,
+            Err(_) => self.dead_letters,
+        }
+    }
+
+    fn is_believed(&self, input: &Record) -> bool {
+        let since = self.kept_since_ms.get(&input.position.topic);
+        since.is_none_or(|since| input.timestamp_ms >= since.saturating_sub(CLOCKS_DIFFER_MS))
+    }
+}
+
+impl Gone {
+    fn has_gone_by_age(self, input: &Record) -> bool {
+        self.by_age_ms.is_some_and(|removed| input.timestamp_ms <= removed)
     }
 }
 

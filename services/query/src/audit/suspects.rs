@@ -2,8 +2,9 @@
 //!
 //! Outcomes that were written together with their offset can neither be doubled nor run ahead of it: what is found is
 //! a broken promise. Those of workers that deliver at least once may, for their offset follows them: they say so in a
-//! header ([`may_repeat`]), each for itself, so that a fleet may change over while its topics hold both. What such
-//! outcomes still promise is that they agree: same verdict id, same judgement. On a device whose scores depend on the
+//! header ([`may_repeat`]), each for itself, so that a fleet may change over while its topics hold both: an input may
+//! have any number of such outcomes and one that is none of them, before or behind. What such outcomes still promise
+//! is that they agree: same verdict id, same judgement. On a device whose scores depend on the
 //! batch a second run may differ in the last bits: that is no agreement, for two readers may have seen two verdicts.
 
 use std::collections::BTreeMap;
@@ -37,8 +38,8 @@ struct Suspect {
     /// Where the first of them lie.
     places: Vec<Position>,
     first: Option<Said>,
-    /// All of them were delivered at least once.
-    may_repeat: bool,
+    /// So many of them were delivered exactly once.
+    exact: u64,
     /// All of them say what the first one says.
     agree: bool,
 }
@@ -75,7 +76,7 @@ impl Suspects {
         let mut ends = BTreeMap::new();
         for (input, suspect) in self.by_input {
             let kind = match suspect.kind {
-                Kind::OutcomeWithoutInput if suspect.may_repeat => {
+                Kind::OutcomeWithoutInput if suspect.exact == 0 => {
                     let waits = waits_for_commit(audit, snapshot, &input, &mut ends).await?;
                     if waits && suspect.agree {
                         sink.report.outcomes_uncommitted += suspect.outcomes;
@@ -83,7 +84,7 @@ impl Suspects {
                     }
                     if waits { Kind::DoubleOutcome } else { suspect.kind }
                 }
-                Kind::DoubleOutcome if suspect.may_repeat && suspect.agree => {
+                Kind::DoubleOutcome if suspect.may_be_double() => {
                     sink.report.outcomes_repeated += suspect.outcomes.saturating_sub(1);
                     continue;
                 }
@@ -115,7 +116,7 @@ impl Suspects {
 
 impl Suspect {
     fn new(kind: Kind) -> Self {
-        Self { kind, outcomes: 0, places: vec![], first: None, may_repeat: true, agree: true }
+        Self { kind, outcomes: 0, places: vec![], first: None, exact: 0, agree: true }
     }
 
     fn add(&mut self, kind: OutcomeKind, record: &Record) {
@@ -127,11 +128,17 @@ impl Suspect {
         }
         // What cannot be read agrees with nothing.
         self.agree &= self.first.is_some();
-        self.may_repeat &= may_repeat(&record.headers);
+        self.exact += u64::from(!may_repeat(&record.headers));
         self.outcomes += 1;
         if self.places.len() < PLACES_MAX {
             self.places.push(record.position.clone());
         }
+    }
+
+    /// Of those that were delivered exactly once there is one at most, and it is not alone: a second one may have gone
+    /// by retention meanwhile.
+    fn may_be_double(&self) -> bool {
+        self.agree && (self.exact == 0 || self.exact == 1 && self.outcomes > 1)
     }
 
     fn violation(self, kind: Kind, input: Position, audit: &Audit, snapshot: &Snapshot) -> Violation {
@@ -140,11 +147,11 @@ impl Suspect {
         let outcome = self.places.last().cloned();
         let (detail, verdict_id) = match (kind, self.first) {
             (Kind::DoubleOutcome, Some(Said::Verdict(id, _))) if self.agree => (
-                format!("outcomes at {all}, of one verdict id, and not all delivered at-least-once"),
+                format!("outcomes at {all}, of one verdict id, and not all but one delivered at-least-once"),
                 Some(id),
             ),
             (Kind::DoubleOutcome, _) if self.agree => {
-                (format!("dead letters at {all}, not all delivered at-least-once"), None)
+                (format!("dead letters at {all}, not all but one delivered at-least-once"), None)
             }
             (Kind::DoubleOutcome, _) => (format!("outcomes at {all}, which do not say the same"), None),
             _ => (format!("its outcome is at {all}; {}", why_not(audit, snapshot, &input)), None),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
+use stream::NewRecord;
 use world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +76,29 @@ async fn a_topic_that_retention_has_emptied_excuses_only_what_it_may_have_held()
     let (report, found) = world.verify().await;
     let inputs: Vec<_> = found.iter().map(|violation| violation.input.clone().unwrap()).collect();
     assert_eq!((inputs, report.inputs_beyond_retention), (lost, 20), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_went_by_age_excuse_no_verdict() {
+    let world = World::local(30).await;
+    let lost = world.submit(10).await.remove(3);
+    let rubbish = world.submit_rubbish(4).await;
+    world
+        .work(|record| {
+            let outcome = world.outcome(&record.position);
+            if record.position == lost {
+                vec![]
+            } else if rubbish.contains(&record.position) {
+                vec![NewRecord { topic: world.topics.dead_letters.as_str().into(), ..outcome }]
+            } else {
+                vec![outcome]
+            }
+        })
+        .await;
+    world.later(3).await;
+    let (report, found) = world.verify().await;
+    let inputs: Vec<_> = found.iter().map(|violation| violation.input.clone().unwrap()).collect();
+    assert_eq!((inputs, report.inputs_beyond_retention), (vec![lost], 4), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,6 +93,13 @@ fn report_answer(report: Result<Report, AuditError>, metrics: &Metrics) -> Optio
         Ok(report) => {
             let (violations, unlisted) = (report.violations, report.violations_unlisted);
             metrics.audit_violations.with_label_values(&["unlisted"]).inc_by(unlisted);
+            let beyond_retention = report.inputs_beyond_retention;
+            if beyond_retention > 0 {
+                tracing::warn!(
+                    beyond_retention,
+                    "audit: inputs were not judged, for outcomes as old as theirs would be are removed"
+                );
+            }
             tracing::info!(violations, inputs = report.inputs, outcomes = report.outcomes, "audit ended");
             Some(Ok(response(verify_response::Event::Report(wire_report(&report)))))
         }

@@ -247,3 +247,11 @@ pub(crate) fn stale(commit: Commit) -> Vec<TopicPartition> {
         other => panic!("expected a refusal for stale epochs, got {other:?}"),
     }
 }
+
+/// The partitions of a commit that must have been refused because they were sent back.
+pub(crate) fn rewound(commit: Commit) -> Vec<TopicPartition> {
+    match commit {
+        Commit::Aborted { reason: AbortReason::Rewound { partitions } } => partitions,
+        other => panic!("expected a refusal after a rewind, got {other:?}"),
+    }
+}

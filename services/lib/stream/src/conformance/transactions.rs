@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::Case;
-use super::stage::{Stage, committed, keyed, stale, values};
+use super::stage::{Stage, committed, keyed, rewound, stale, values};
 use crate::error::StreamError;
 use crate::member::{AbortReason, AssignmentEpoch, Commit};
 use crate::record::TopicPartition;
@@ -78,7 +78,7 @@ async fn failed(stage: &mut Stage) {
     let commit = member.commit(vec![keyed(&result, "B"), impossible], member.offsets(None)).await;
     assert!(matches!(&commit, Commit::Aborted { reason: AbortReason::Failed(_) }), "{commit:?}");
     // What was to follow must not: it would leave a hole where the failed one was.
-    let follower = stale(member.commit(vec![keyed(&result, "C")], member.offsets(None)).await);
+    let follower = rewound(member.commit(vec![keyed(&result, "C")], member.offsets(None)).await);
     assert_eq!(follower, std::slice::from_ref(&partition));
     stage.shows(&output, 1, &["A"]).await;
     assert_eq!(stage.committed(&group, &partition).await, Some(offsets[0] + 1));
@@ -89,6 +89,10 @@ async fn failed(stage: &mut Stage) {
     member.until("the same records again", |member| member.records.len() == 2).await;
     assert_eq!(values(&member.records), ["b", "c"]);
     assert!(member.owned[&partition].0 > epoch);
+    // Also once it has been given again.
+    let mut older = member.offsets(None);
+    older[0].epoch = epoch;
+    assert_eq!(rewound(member.commit(vec![keyed(&result, "D")], older).await), [partition]);
     let positions = committed(member.commit(vec![keyed(&result, "BC")], member.offsets(None)).await);
     assert_eq!(positions.len(), 1);
     stage.shows(&output, 1, &["A", "BC"]).await;

@@ -8,6 +8,7 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::Core;
@@ -16,6 +17,7 @@ use super::client::{Ear, Troubles};
 use super::error::{Doing, told, told_code};
 use crate::error::StreamError;
 use crate::log::{Cleanup, TopicPolicy, TopicSize, TopicSpec};
+use crate::record::TopicPartition;
 use crate::topics;
 
 /// Topics of the broker's own begin with this.
@@ -66,17 +68,28 @@ pub(crate) fn create(core: &Core, wanted: &[TopicSpec]) -> Result<(), StreamErro
         }
     }
     wait_until_there(core, &missing, timeout)?;
+    if has_one_replica(core, &missing[0].name, timeout) {
+        tracing::warn!(
+            "the new topics have one replica: while its broker is away they can be neither read nor written, and with \
+             its disk they are lost; kafka.replication_factor = 3 outlives one broker"
+        );
+    }
     let counts = core.catalog().counts();
     let there = self::there(core, &counts, wanted.iter().map(|spec| &*spec.name))?;
     topics::missing(wanted, |name| there.get(name).cloned()).map(drop)
 }
 
-/// A topic is created before every broker knows of it.
+/// A topic is created before every broker knows of it, and before its partitions have leaders that answer.
 fn wait_until_there(core: &Core, wanted: &[&TopicSpec], timeout: Duration) -> Result<(), StreamError> {
     let until = Instant::now() + timeout;
     loop {
         let counts = core.refresh()?;
-        let Some(late) = wanted.iter().find(|spec| counts.get(&spec.name) != Some(&spec.partitions)) else {
+        let is_up = |spec: &TopicSpec| {
+            let places = (0..spec.partitions).map(|index| TopicPartition::new(Arc::clone(&spec.name), index));
+            counts.get(&spec.name) == Some(&spec.partitions)
+                && places.map(|place| core.ends(&place)).all(|ends| ends.is_ok())
+        };
+        let Some(late) = wanted.iter().find(|spec| !is_up(spec)) else {
             return Ok(());
         };
         if Instant::now() > until {
@@ -85,6 +98,15 @@ fn wait_until_there(core: &Core, wanted: &[&TopicSpec], timeout: Duration) -> Re
         }
         std::thread::park_timeout(LOOK);
     }
+}
+
+/// Whether the first partition of a topic is on one broker alone.
+fn has_one_replica(core: &Core, topic: &str, timeout: Duration) -> bool {
+    let metadata = core.enquirer().ok().and_then(|client| client.fetch_metadata(Some(topic), timeout).ok());
+    metadata.is_some_and(|metadata| {
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.next().is_some_and(|partition| partition.replicas().len() == 1)
+    })
 }
 
 fn there<'a>(

@@ -1,4 +1,4 @@
-//! Writing outside transactions: one idempotent producer for all callers of a log.
+//! Writing outside transactions: one producer for all callers of a log.
 
 use std::sync::Arc;
 

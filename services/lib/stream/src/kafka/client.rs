@@ -12,7 +12,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
-use super::config::{GroupProtocol, KafkaConfig, Login};
+use super::config::{Delivery, GroupProtocol, KafkaConfig, Login};
 use crate::error::StreamError;
 use crate::member::Membership;
 
@@ -111,6 +111,16 @@ impl Clients {
     /// Writes outside transactions.
     pub(crate) fn appender(&self) -> ClientConfig {
         let mut client = self.producer();
+        match self.config.delivery {
+            Delivery::ExactlyOnce => drop(client.set("enable.idempotence", "true")),
+            // Idempotence is of the same make as transactions: it asks the broker for a producer id (InitProducerId),
+            // which those may not know, or not grant, that this mode is for. Without it one request at a time keeps
+            // the order through retries, and a retry may write twice what was written and not acknowledged.
+            Delivery::AtLeastOnce => {
+                client.set("enable.idempotence", "false");
+                client.set("max.in.flight.requests.per.connection", "1");
+            }
+        }
         client.set("message.timeout.ms", self.config.request_timeout.as_millis().to_string());
         client
     }
@@ -119,6 +129,7 @@ impl Clients {
     pub(crate) fn transactor(&self, slot: &str) -> ClientConfig {
         let mut client = self.producer();
         let timeout_ms = self.config.transaction_timeout.as_millis();
+        client.set("enable.idempotence", "true");
         client.set("transactional.id", slot);
         client.set("transaction.timeout.ms", timeout_ms.to_string());
         client.set("message.timeout.ms", timeout_ms.to_string());
@@ -129,7 +140,6 @@ impl Clients {
 
     fn producer(&self) -> ClientConfig {
         let mut client = self.any();
-        client.set("enable.idempotence", "true");
         client.set("acks", "all");
         // Where the caller names no partition we do: see `partitioner.rs`.
         client.set("partitioner", "murmur2_random");

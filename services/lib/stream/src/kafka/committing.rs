@@ -193,6 +193,9 @@ impl Committing {
             (Err(Refusal::Stale(partitions)), _) => {
                 return Commit::Aborted { reason: AbortReason::StaleEpoch { partitions } };
             }
+            (Err(Refusal::Rewound(partitions)), _) => {
+                return Commit::Aborted { reason: AbortReason::Rewound { partitions } };
+            }
             (Err(Refusal::Invalid(why)), _) => Attempt::Aborted(StreamError::Invalid { why }),
             (Ok(()), Err(error)) => Attempt::Aborted(error),
             (Ok(()), Ok(rows)) => {

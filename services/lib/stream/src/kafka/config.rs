@@ -53,7 +53,7 @@ impl SecurityProtocol {
         matches!(self, Self::SaslPlaintext | Self::SaslSsl)
     }
 
-    const fn has_tls(self) -> bool {
+    pub(crate) const fn has_tls(self) -> bool {
         matches!(self, Self::Ssl | Self::SaslSsl)
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn unreachable(config: &KafkaConfig, trouble: Option<&Trouble>) -> St
             let what = format!("the login at kafka.bootstrap_servers {servers} as {login}");
             StreamError::Refused { what, why: text.clone() }
         }
-        Some(Trouble { code, text }) => match distrust(*code, text) {
+        Some(Trouble { code, text }) => match distrust(config, *code, text) {
             Some(settings) => {
                 let what = format!("TLS with kafka.bootstrap_servers {servers}, by {settings},");
                 StreamError::Refused { what, why: in_our_words(text) }
@@ -138,7 +138,11 @@ pub(crate) fn in_our_words(text: &str) -> String {
 }
 
 /// The settings to look at when one side does not trust the other's certificate.
-fn distrust(code: Code, text: &str) -> Option<&'static str> {
+fn distrust(config: &KafkaConfig, code: Code, text: &str) -> Option<&'static str> {
+    // The text names the broker, whose name may be anything.
+    if !config.security_protocol.has_tls() {
+        return None;
+    }
     // The broker's word comes as an alert, and only after the handshake with TLS 1.3: there it is a lost connection.
     if text.contains("alert") && text.contains("cert") || text.contains("unknown ca") {
         return Some("kafka.ssl_certificate_file and kafka.ssl_key_file");
@@ -183,6 +187,7 @@ pub(crate) fn is_group_fenced(code: Code) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::{KafkaSettings, SecurityProtocol};
     use super::*;
     use crate::error::Disposition;
 
@@ -201,5 +206,20 @@ mod tests {
         assert_eq!(error, StreamError::UnknownTopic { topic: "media".to_owned() });
         let error = told_code(Doing::Asking("metadata"), Code::OperationTimedOut, "timed out");
         assert_eq!(error.disposition(), Disposition::Retry);
+    }
+
+    #[test]
+    fn only_with_tls_a_certificate_is_to_blame() {
+        let at = |security_protocol| {
+            let bootstrap_servers = "alerts.certain.example:9092".to_owned();
+            let settings =
+                KafkaSettings { bootstrap_servers, security_protocol, ..KafkaSettings::default() }.check();
+            let text = "alerts.certain.example:9092/bootstrap: Connect failed: refused".to_owned();
+            let trouble = Trouble { code: Code::BrokerTransportFailure, text };
+            unreachable(&settings.expect("they are right"), Some(&trouble))
+        };
+        assert_eq!(at(SecurityProtocol::Plaintext).disposition(), Disposition::Retry);
+        let error = at(SecurityProtocol::Ssl);
+        assert!(error.to_string().contains("alerts.certain.example"), "{error}");
     }
 }

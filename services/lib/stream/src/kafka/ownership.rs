@@ -22,6 +22,10 @@ impl Epochs {
     fn next(&self) -> AssignmentEpoch {
         AssignmentEpoch(self.last.fetch_add(1, Ordering::Relaxed) + 1)
     }
+
+    fn last(&self) -> AssignmentEpoch {
+        AssignmentEpoch(self.last.load(Ordering::Relaxed))
+    }
 }
 
 /// What one member has of its group.
@@ -29,7 +33,7 @@ impl Epochs {
 pub(crate) struct Ownership {
     epochs: Arc<Epochs>,
     owned: BTreeMap<TopicPartition, Owned>,
-    waiting: BTreeMap<TopicPartition, Ticket>,
+    waiting: BTreeMap<TopicPartition, Waiting>,
     last_ticket: u64,
     standing: Standing,
 }
@@ -37,8 +41,17 @@ pub(crate) struct Ownership {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owned {
     epoch: AssignmentEpoch,
+    /// The last epoch of before the group gave it: later ones are of this stay.
+    since: AssignmentEpoch,
     /// Offsets do not go back below this.
     committed: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: Ticket,
+    /// As with what is owned.
+    since: AssignmentEpoch,
 }
 
 /// One stay among the waiting: an answer about an older stay is not taken.
@@ -59,7 +72,10 @@ pub(crate) enum Standing {
 /// Why a transaction must not happen.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
+    /// These are not this member's any more, or not without a break.
     Stale(Vec<TopicPartition>),
+    /// These have been its own all the time, and were sent back to what is committed.
+    Rewound(Vec<TopicPartition>),
     Invalid(String),
 }
 
@@ -86,9 +102,10 @@ impl Ownership {
         if self.standing != Standing::Member {
             return;
         }
+        let since = self.epochs.last();
         for partition in partitions {
             self.owned.remove(partition);
-            self.wait(partition.clone());
+            self.wait(partition.clone(), since);
         }
     }
 
@@ -102,11 +119,11 @@ impl Ownership {
 
     /// Everything owned begins anew from what is committed. Gives what was owned.
     pub(crate) fn rewind(&mut self) -> Vec<TopicPartition> {
-        let owned: Vec<TopicPartition> = std::mem::take(&mut self.owned).into_keys().collect();
-        for partition in &owned {
-            self.wait(partition.clone());
+        let owned = std::mem::take(&mut self.owned);
+        for (partition, Owned { since, .. }) in &owned {
+            self.wait(partition.clone(), *since);
         }
-        owned
+        owned.into_keys().collect()
     }
 
     /// The group has refused this member: nothing is its own until the group gives again. Gives what was owned.
@@ -133,14 +150,14 @@ impl Ownership {
         std::mem::take(&mut self.owned).into_keys().collect()
     }
 
-    fn wait(&mut self, partition: TopicPartition) {
+    fn wait(&mut self, partition: TopicPartition, since: AssignmentEpoch) {
         self.last_ticket += 1;
-        self.waiting.insert(partition, Ticket(self.last_ticket));
+        self.waiting.insert(partition, Waiting { ticket: Ticket(self.last_ticket), since });
     }
 
     /// What waits for its committed offset.
     pub(crate) fn waiting(&self) -> Vec<(TopicPartition, Ticket)> {
-        self.waiting.iter().map(|(partition, ticket)| (partition.clone(), *ticket)).collect()
+        self.waiting.iter().map(|(partition, waiting)| (partition.clone(), waiting.ticket)).collect()
     }
 
     /// The committed offset of a waiting partition is known: it is owned from now on, unless it went meanwhile.
@@ -151,12 +168,12 @@ impl Ownership {
         committed: Option<i64>,
     ) -> Option<AssignmentEpoch> {
         let Entry::Occupied(entry) = self.waiting.entry(partition.clone()) else { return None };
-        if *entry.get() != ticket {
+        if entry.get().ticket != ticket {
             return None;
         }
-        entry.remove();
+        let Waiting { since, .. } = entry.remove();
         let epoch = self.epochs.next();
-        self.owned.insert(partition.clone(), Owned { epoch, committed: committed.unwrap_or(0) });
+        self.owned.insert(partition.clone(), Owned { epoch, since, committed: committed.unwrap_or(0) });
         Some(epoch)
     }
 
@@ -169,9 +186,11 @@ impl Ownership {
         let is_stale = |offset: &&CommitOffset| {
             self.owned.get(&offset.partition).is_none_or(|owned| owned.epoch != offset.epoch)
         };
-        let stale: Vec<_> = offsets.iter().filter(is_stale).map(|offset| offset.partition.clone()).collect();
+        let stale: Vec<_> = offsets.iter().filter(is_stale).collect();
         if !stale.is_empty() {
-            return Err(Refusal::Stale(stale));
+            let partitions = stale.iter().map(|offset| offset.partition.clone()).collect();
+            let is_ours = stale.iter().all(|offset| self.has_kept(offset));
+            return Err(if is_ours { Refusal::Rewound(partitions) } else { Refusal::Stale(partitions) });
         }
         for (index, CommitOffset { partition, next_offset, .. }) in offsets.iter().enumerate() {
             if offsets[..index].iter().any(|other| other.partition == *partition) {
@@ -186,6 +205,13 @@ impl Ownership {
             }
         }
         Ok(())
+    }
+
+    /// Whether the partition has been this member's ever since that epoch.
+    fn has_kept(&self, CommitOffset { partition, epoch, .. }: &CommitOffset) -> bool {
+        let owned = self.owned.get(partition).map(|owned| owned.since);
+        let since = owned.or_else(|| self.waiting.get(partition).map(|waiting| waiting.since));
+        since.is_some_and(|since| since < *epoch && *epoch <= self.epochs.last())
     }
 
     /// A transaction moved these.
@@ -262,12 +288,15 @@ mod tests {
         assert!(ownership.check(&[offset(1, later, 0)], |_| None).is_ok());
         assert_eq!(
             ownership.check(&[offset(0, epoch, 5), offset(1, later, 0)], |_| None),
-            Err(Refusal::Stale(vec![partition(0)])),
+            Err(Refusal::Rewound(vec![partition(0)])),
             "one that was sent back takes the other with it"
         );
-        // What comes a second time, without having gone, begins anew as well.
+        // What comes a second time, without having gone, begins anew as well; nobody knows whose it was meanwhile.
         ownership.arrive(&[partition(1)]);
-        assert!(matches!(ownership.check(&[offset(1, later, 0)], |_| None), Err(Refusal::Stale(_))));
+        assert_eq!(
+            ownership.check(&[offset(0, epoch, 5), offset(1, later, 0)], |_| None),
+            Err(Refusal::Stale(vec![partition(0), partition(1)]))
+        );
     }
 
     #[test]
@@ -302,28 +331,32 @@ mod tests {
 
     proptest! {
         /// Against a naive model: an epoch is good from its settling until anything happens to its partition, never
-        /// again, and no two are the same.
+        /// again, and no two are the same. An old one is a rewind's doing if nothing but rewinds happened since.
         #[test]
         fn an_epoch_is_good_once(steps in proptest::collection::vec(step(), 1..60)) {
             let mut ownership = ownership();
             let mut good: BTreeMap<i32, AssignmentEpoch> = BTreeMap::new();
             let mut ever: Vec<(i32, AssignmentEpoch)> = Vec::new();
+            let mut kept: Vec<(i32, AssignmentEpoch)> = Vec::new();
             for step in steps {
                 let named = |list: &[i32]| list.iter().map(|index| partition(*index)).collect::<Vec<_>>();
                 match step {
                     Step::Arrive(list) => {
                         ownership.arrive(&named(&list));
                         good.retain(|index, _| !list.contains(index));
+                        kept.retain(|(index, _)| !list.contains(index));
                     }
                     Step::Depart(list) => {
                         ownership.depart(&named(&list));
                         good.retain(|index, _| !list.contains(index));
+                        kept.retain(|(index, _)| !list.contains(index));
                     }
                     Step::Settle(nth) => {
                         if let Some((partition, ticket)) = ownership.waiting().get(nth).cloned() {
                             let epoch = ownership.settle(&partition, ticket, None).expect("it waits");
                             prop_assert!(ever.iter().all(|(_, other)| *other < epoch), "epochs grow");
                             ever.push((partition.partition, epoch));
+                            kept.push((partition.partition, epoch));
                             good.insert(partition.partition, epoch);
                         }
                     }
@@ -336,11 +369,18 @@ mod tests {
                         ownership.go_adrift();
                         prop_assert_eq!(ownership.waiting(), []);
                         good.clear();
+                        kept.clear();
                     }
                 }
                 for (index, epoch) in &ever {
-                    let allowed = ownership.check(&[offset(*index, *epoch, 0)], |_| None).is_ok();
-                    prop_assert_eq!(allowed, good.get(index) == Some(epoch));
+                    let expected = if good.get(index) == Some(epoch) {
+                        Ok(())
+                    } else if kept.contains(&(*index, *epoch)) {
+                        Err(Refusal::Rewound(vec![partition(*index)]))
+                    } else {
+                        Err(Refusal::Stale(vec![partition(*index)]))
+                    };
+                    prop_assert_eq!(ownership.check(&[offset(*index, *epoch, 0)], |_| None), expected);
                 }
             }
         }

@@ -25,6 +25,9 @@ use crate::error::StreamError;
 pub(crate) struct Transactor {
     producer: ThreadedProducer<Outbox<Round>>,
     troubles: Arc<Troubles>,
+    /// It lost connections before it could begin. librdkafka tells the third loss in a row that sounds like the two
+    /// before it only after 30 s, so one within a transaction might not be heard: for one transaction it will do.
+    is_deaf: bool,
     slot: Arc<str>,
     timeout: Duration,
     failpoints: Failpoints,
@@ -75,19 +78,20 @@ impl Transactor {
         if transactions {
             producer.init_transactions(patience).map_err(|error| not_begun(slot, &error, &troubles))?;
         }
-        // Connections that were lost until here do not count. What may have been sent twice is InitProducerId, and
+        // Connections that were lost until here tear nothing. What may have been sent twice is InitProducerId, and
         // a late copy of it tears nothing: it ends whatever is open by then as a whole, and fences this instance as
         // a newer holder would, so that the process starts anew. A further instance would not help against it: the
         // broker takes such a request whenever it comes. A late EndTxn of an older instance is refused from here on.
-        troubles.take_shaken();
+        let is_deaf = troubles.take_shaken();
         let timeout = clients.config().transaction_timeout;
-        Ok(Self { producer, troubles, slot: Arc::clone(slot), timeout, failpoints: failpoints.clone() })
+        let (slot, failpoints) = (Arc::clone(slot), failpoints.clone());
+        Ok(Self { producer, troubles, is_deaf, slot, timeout, failpoints })
     }
 
-    /// Whether a connection was lost since this was asked last: then librdkafka may have repeated a request by
-    /// itself, and the first copy may still arrive.
+    /// Whether a connection was lost since this was asked last, or may have been: then librdkafka may have repeated a
+    /// request by itself, and the first copy may still arrive.
     pub(crate) fn is_shaken(&self) -> bool {
-        self.troubles.take_shaken()
+        self.troubles.take_shaken() || self.is_deaf
     }
 
     /// One transaction from begin to commit. Blocks for at most the transaction's timeout and a moment.

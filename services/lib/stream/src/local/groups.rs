@@ -33,8 +33,8 @@ struct Joined {
     slot: Arc<str>,
     start: StartAt,
     wants: BTreeMap<TopicPartition, Arc<Partition>>,
-    /// Its share.
-    owned: BTreeSet<TopicPartition>,
+    /// Its share, and of each the last epoch of before: later ones are of this stay.
+    owned: BTreeMap<TopicPartition, AssignmentEpoch>,
     /// What of its share it may work on now.
     grants: BTreeMap<TopicPartition, Grant>,
     view: watch::Sender<View>,
@@ -66,6 +66,8 @@ pub(crate) enum Refusal {
     Gone,
     /// It does not own these under these epochs.
     Stale(Vec<TopicPartition>),
+    /// It owns these, and was sent back in them to what is committed.
+    Rewound(Vec<TopicPartition>),
     /// The offsets break a rule.
     Invalid(String),
 }
@@ -108,7 +110,7 @@ impl Groups {
                 slot: Arc::clone(&membership.slot),
                 start: membership.start,
                 wants: partitions.map(|partition| (partition.name.clone(), Arc::clone(partition))).collect(),
-                owned: BTreeSet::new(),
+                owned: BTreeMap::new(),
                 grants: BTreeMap::new(),
                 view,
             },
@@ -166,11 +168,13 @@ impl Groups {
         committed: impl Fn(&Arc<str>, &Partition) -> i64,
     ) -> Result<Moves, Refusal> {
         let member = self.members.get(&id).ok_or(Refusal::Gone)?;
-        let mut stale = Vec::new();
+        let (mut stale, mut is_ours) = (Vec::new(), true);
         let mut moves: Vec<(i64, i64)> = Vec::with_capacity(offsets.len());
         for offset in offsets {
             let CommitOffset { partition: name, epoch, next_offset } = offset;
             let Some(grant) = member.grants.get(name).filter(|grant| grant.epoch == *epoch) else {
+                let since = member.owned.get(name);
+                is_ours &= since.is_some_and(|since| since < epoch && epoch.0 <= self.last_epoch);
                 stale.push(name.clone());
                 continue;
             };
@@ -187,7 +191,7 @@ impl Groups {
             moves.push((grant.partition.id, *next_offset));
         }
         if !stale.is_empty() {
-            return Err(Refusal::Stale(stale));
+            return Err(if is_ours { Refusal::Rewound(stale) } else { Refusal::Stale(stale) });
         }
         Ok(moves
             .into_iter()
@@ -199,7 +203,7 @@ impl Groups {
         let members = || self.members.iter().filter(|(_, member)| member.group == *group);
         let wants = members().map(|(id, member)| (*id, member.wants.keys().cloned().collect())).collect();
         let current =
-            members().flat_map(|(id, member)| member.owned.iter().map(|name| (name.clone(), *id))).collect();
+            members().flat_map(|(id, member)| member.owned.keys().map(|name| (name.clone(), *id))).collect();
         let mut shares: BTreeMap<MemberId, BTreeSet<TopicPartition>> = BTreeMap::new();
         for id in members().map(|(id, _)| *id) {
             shares.insert(id, BTreeSet::new());
@@ -209,9 +213,11 @@ impl Groups {
         }
         for (id, share) in shares {
             let member = self.members.get_mut(&id).expect("shares are made for members");
-            if member.owned != share {
+            if !member.owned.keys().eq(&share) {
                 self.metrics.rebalance();
-                member.owned = share;
+                let since =
+                    |name| member.owned.get(&name).copied().unwrap_or(AssignmentEpoch(self.last_epoch));
+                member.owned = share.into_iter().map(|name| (name.clone(), since(name))).collect();
                 self.settle(id, committed);
             }
         }
@@ -221,10 +227,10 @@ impl Groups {
     fn settle(&mut self, id: MemberId, committed: &Committed) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let owned = &member.owned;
-        member.grants.retain(|name, _| owned.contains(name));
+        member.grants.retain(|name, _| owned.contains_key(name));
         if self.ready {
             for name in
-                owned.iter().filter(|name| !member.grants.contains_key(*name)).cloned().collect::<Vec<_>>()
+                owned.keys().filter(|name| !member.grants.contains_key(*name)).cloned().collect::<Vec<_>>()
             {
                 let partition = Arc::clone(&member.wants[&name]);
                 let key = (Arc::clone(&member.group), partition.id);

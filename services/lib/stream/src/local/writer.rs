@@ -187,6 +187,10 @@ impl Writer {
                 let reason = AbortReason::StaleEpoch { partitions };
                 return answer(reply, Some(Commit::Aborted { reason }));
             }
+            (Err(Refusal::Rewound(partitions)), _) => {
+                let reason = AbortReason::Rewound { partitions };
+                return answer(reply, Some(Commit::Aborted { reason }));
+            }
             (Err(Refusal::Invalid(why)), _) => Err(StreamError::Invalid { why }),
             (Ok(_), Err(error)) => Err(error),
             (Ok(moves), Ok(rows)) => self.stage(&rows).map(|positions| (moves, positions)),

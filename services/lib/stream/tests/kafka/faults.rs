@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use stream::{Commit, Log, LogHealth, MemberEvent, TopicPartition};
+use stream::kafka::KafkaSettings;
+use stream::{Commit, Disposition, Log, LogHealth, MemberEvent, TopicPartition};
 use testbed::Kafka;
 
 use super::proxy::{Hold, Proxy};
@@ -150,6 +151,54 @@ async fn an_answer_that_is_20_s_late_tears_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_of_transaction_that_arrives_late_is_refused() {
     late(Hold::Request, Duration::from_secs(12)).await;
+}
+
+/// A coordinator that loads answers nobody for as long as that takes. Brokers that are away are another matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_a_coordinator_and_not_for_brokers_that_are_away() {
+    let (proxy, mut kafka) = Proxy::before_a_broker();
+    let short = Duration::from_secs(2).into();
+    let (log, _) = connect(KafkaSettings {
+        request_timeout: short,
+        transaction_timeout: Duration::from_secs(1).into(),
+        ..settings(&proxy.address())
+    })
+    .await;
+    let input = topic(&log, "input", 1).await;
+    let membership = membership(&name("group"), &name("slot"), std::slice::from_ref(&input));
+    let shutdown = ops::Shutdown::new(Duration::ZERO);
+    let health = log.health();
+    proxy.arm(Hold::Start, Duration::from_secs(5));
+    let error = log.join(membership.clone()).await.err().expect("its coordinator is late");
+    assert_eq!(error.disposition(), Disposition::Retry);
+    proxy.arm(Hold::Start, Duration::from_secs(5));
+    let join = || log.join(membership.clone());
+    drop(soon("a start", stream::at_start(&health, &shutdown, "the group", join)).await.unwrap());
+
+    kafka.kill().unwrap();
+    let began = Instant::now();
+    assert!(stream::at_start(&health, &shutdown, "the group", join).await.is_err());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// librdkafka does not tell the third loss in a row: whoever lost a line before it began is not used for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_a_line_before_it_began_is_replaced_and_its_successor_stays() {
+    let (proxy, _kafka) = Proxy::before_a_broker();
+    let (log, _) = connect(settings(&proxy.address())).await;
+    let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
+    append(&log, &input, 1).await;
+    proxy.arm(Hold::CutStart, Duration::from_millis(100));
+    let membership = membership(&name("group"), &name("slot"), std::slice::from_ref(&input));
+    let mut member = log.join(membership).await.unwrap();
+    let joined = proxy.starts();
+    let (inputs, offsets) = records(&mut *member, 1).await;
+    let committer = member.committer();
+    for _ in 0..3 {
+        let answer = commit(&*committer, &output, &inputs, &offsets).await;
+        assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
+        assert_eq!(proxy.starts(), joined + 1);
+    }
 }
 
 /// The broker ends a transaction that is open for too long and raises its slot's epoch. That is no newer holder: the

@@ -6,6 +6,7 @@ use stream::kafka::{Delivery, KafkaSettings};
 use stream::{AbortReason, Commit, Log, NewRecord, TopicPartition};
 use testbed::Kafka;
 
+use super::proxy::Proxy;
 use super::support::{append, commit, connect, membership, name, records, settings, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,6 +40,22 @@ async fn at_least_once_commits_offsets_after_records() {
     let (again, offsets) = records(&mut *member, 1).await;
     assert_eq!(again[0].position.offset + 1, more[0].next_offset);
     assert!(offsets[0].epoch > more[0].epoch);
+}
+
+/// A broker without transactions gives none, or refuses to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_asks_for_no_producer_id() {
+    let (proxy, _kafka) = Proxy::before_a_broker();
+    let at_least_once = KafkaSettings { delivery: Delivery::AtLeastOnce, ..settings(&proxy.address()) };
+    let (log, _) = connect(at_least_once).await;
+    let (input, output) = (topic(&log, "input", 1).await, topic(&log, "output", 1).await);
+    append(&log, &input, 20).await;
+    let membership = membership(&name("group"), &name("slot"), std::slice::from_ref(&input));
+    let mut member = log.join(membership).await.unwrap();
+    let (inputs, offsets) = records(&mut *member, 20).await;
+    let answer = commit(&*member.committer(), &output, &inputs, &offsets).await;
+    assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
+    assert_eq!(proxy.starts(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,10 @@
-//! A proxy that understands just enough of Kafka's frames to hold back one EndTxn, or the answer to it, or to cut the
-//! line in the middle of a transaction.
+//! A proxy that understands just enough of Kafka's frames to hold back one EndTxn, or the answer to it, to cut the line
+//! in the middle of a transaction or before one, and to keep producers waiting for their ids.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use testbed::Kafka;
 
 /// Numbers among Kafka's requests.
+const INIT_PRODUCER_ID: i16 = 22;
 const TXN_OFFSET_COMMIT: i16 = 28;
 const END_TXN: i16 = 26;
 
@@ -23,6 +25,10 @@ pub enum Hold {
     Answer,
     /// At the next TxnOffsetCommit the client loses its line, and gets no other until the time is over.
     Cut,
+    /// The same at the next InitProducerId.
+    CutStart,
+    /// The broker gets the next InitProducerId late: its coordinator is loading, say.
+    Start,
 }
 
 impl Hold {
@@ -30,6 +36,7 @@ impl Hold {
         match self {
             Self::Request | Self::Answer => END_TXN,
             Self::Cut => TXN_OFFSET_COMMIT,
+            Self::CutStart | Self::Start => INIT_PRODUCER_ID,
         }
     }
 }
@@ -47,6 +54,7 @@ struct Plan {
 pub struct Proxy {
     port: u16,
     plan: Arc<Mutex<Plan>>,
+    starts: Arc<AtomicUsize>,
     target: Arc<Mutex<Option<String>>>,
 }
 
@@ -66,7 +74,7 @@ impl Proxy {
     fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, plan: Arc::default(), target: Arc::default() };
+        let proxy = Self { port, plan: Arc::default(), starts: Arc::default(), target: Arc::default() };
         let own = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -90,6 +98,11 @@ impl Proxy {
         *self.plan.lock().unwrap() = Plan { armed: Some((hold, time)), ..Plan::default() };
     }
 
+    /// How many times a producer has asked for its id.
+    pub fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
+    }
+
     /// Whether what was held has been let go.
     pub fn has_let_go(&self) -> bool {
         self.plan.lock().unwrap().let_go
@@ -109,15 +122,16 @@ impl Proxy {
             // Length, then: request, its version, correlation.
             let request = i16::from_be_bytes([frame[4], frame[5]]);
             let correlation = i32::from_be_bytes([frame[8], frame[9], frame[10], frame[11]]);
+            self.starts.fetch_add(usize::from(request == INIT_PRODUCER_ID), Ordering::Relaxed);
             let mut wait = None;
             let mut plan = self.plan.lock().unwrap();
             if let Some((hold, time)) = plan.armed.take_if(|(hold, _)| hold.request() == request) {
                 let until = Instant::now() + time;
                 plan.held_until = Some(until);
                 match hold {
-                    Hold::Request => wait = Some(until),
+                    Hold::Request | Hold::Start => wait = Some(until),
                     Hold::Answer => drop(held.lock().unwrap().insert(correlation)),
-                    Hold::Cut => {
+                    Hold::Cut | Hold::CutStart => {
                         plan.cut_until = Some(until);
                         break;
                     }

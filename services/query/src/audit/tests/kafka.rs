@@ -11,6 +11,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use stream::kafka::{KafkaLog, KafkaSettings};
+use stream::local::system_clock;
 use stream::{Delivery, NewRecord, Position};
 use testbed::Kafka;
 use tokio::sync::mpsc;
@@ -243,6 +244,42 @@ async fn outcomes_that_an_operator_deletes_are_missing_and_the_report_says_what_
     assert_eq!(missing.len(), 20, "{found:#?}");
     assert!(missing.iter().all(|input| inputs.contains(input)));
     assert!(found.iter().all(|violation| violation.detail.contains("by an operator's hand")), "{found:#?}");
+}
+
+/// As any producer may: a reference that says it was written so long ago.
+async fn date_back(topic: &str, days: i64) {
+    let topic = topic.to_owned();
+    let written = tokio::task::spawn_blocking(move || {
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", Kafka::shared().bootstrap()).create().unwrap();
+        let then = system_clock()() - days * 86_400_000;
+        producer.send(BaseRecord::to(&topic).key("k").payload("").partition(0).timestamp(then)).unwrap();
+        producer.flush(DEADLINE).unwrap();
+    });
+    written.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timestamp_older_than_its_topic_keeps_records_excuses_nothing() {
+    let mut world = world("dated-back").await;
+    world.patience = Duration::from_millis(200);
+    // Verdicts are kept for 30 days, references for 7; the first verdicts are gone.
+    world.submit(20).await;
+    world.one_each().await;
+    delete_records(&world.topics.verdicts).await;
+    let long_ago = system_clock()() - 40 * 86_400_000;
+    date_back(&world.topics.media_standard, 60).await;
+    world.submit(20).await;
+    world
+        .work(|record| match record.timestamp_ms {
+            at if at < long_ago => vec![],
+            _ => vec![world.outcome(&record.position)],
+        })
+        .await;
+    let (report, found) = run(&Audit { store: None, ..world.audit() }).await;
+    assert_eq!((report.inputs_committed, report.inputs_beyond_retention, found.len()), (41, 0, 21));
+    let lies = found.iter().filter(|violation| violation.detail.contains("timestamp is not believed"));
+    assert_eq!(lies.count(), 1, "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

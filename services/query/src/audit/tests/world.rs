@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forensics::InputPosition;
+use prost::Message;
 use proto::topics::{AT_LEAST_ONCE, Topics, WORKER_GROUP, headers, outcome_headers};
 use proto::v1;
 use stream::local::{LocalConfig, LocalLog, Synchronous, system_clock};
@@ -82,7 +83,7 @@ impl World {
         };
         let mut specs: Vec<_> = topics.all_media().map(|name| kept(name, 2, 7)).to_vec();
         specs.push(kept(&topics.verdicts, 2, verdict_days));
-        specs.push(kept(&topics.dead_letters, 1, 30));
+        specs.push(kept(&topics.dead_letters, 1, 2));
         log.create_topics(&specs).await.unwrap();
         let store = Store::open(&database.config(), &topics.verdicts, &ops.tasks).await.unwrap();
         let (sender, projected) = tokio::sync::watch::channel(BTreeMap::new());
@@ -133,7 +134,18 @@ impl World {
     }
 
     pub(super) async fn submit(&self, count: usize) -> Vec<Position> {
-        let record = |n| NewRecord::keyed(self.topics.media_standard.as_str(), format!("k-{n}"), "reference");
+        let reference = v1::MediaReference { media_id: "m".to_owned(), ..v1::MediaReference::default() };
+        self.submit_as(count, reference.encode_to_vec()).await
+    }
+
+    /// Records that nobody can parse.
+    pub(super) async fn submit_rubbish(&self, count: usize) -> Vec<Position> {
+        self.submit_as(count, b"rubbish".to_vec()).await
+    }
+
+    async fn submit_as(&self, count: usize, value: Vec<u8>) -> Vec<Position> {
+        let record =
+            |n| NewRecord::keyed(self.topics.media_standard.as_str(), format!("k-{n}"), value.clone());
         let positions = self.log.append((0..count).map(record).collect()).await.unwrap();
         let mut submitted = self.submitted.lock().unwrap();
         for at in &positions {
