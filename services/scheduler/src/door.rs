@@ -31,8 +31,7 @@ impl Scheduler {
         let gate = ops.readiness.gate("front-door");
         let size = metrics.request_ids.clone();
         let requests = Requests::new(config.request_ids_for, config.request_ids_max, size);
-        let found = rebuild(&*log, &config.topics, &requests).await;
-        let found = found.map_err(|error| ExitReason::Unavailable.because(error))?;
+        let found = rebuild(&*log, &config.topics, &requests).await?;
         tracing::info!(request_ids = found, "request ids read back from the media topics");
         let door = FrontDoor {
             health: log.health(),

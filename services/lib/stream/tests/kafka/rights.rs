@@ -107,6 +107,9 @@ async fn the_rights_that_are_listed_suffice() {
     let mut tail = query.read(from, ReadEnd::Tail).await.unwrap();
     assert_eq!(soon("verdicts", tail.next()).await.unwrap().unwrap().records.len(), 2);
     assert_eq!(query.committed(&group, std::slice::from_ref(&place)).await.unwrap(), [Some(3)]);
+    let error = query.committed(&name("group"), std::slice::from_ref(&place)).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    assert!(error.to_string().contains("right on the group"), "{error}");
     for (topic, count) in [(&media, 3), (&letters, 1)] {
         assert_eq!(all(&query, topic, 1).await.len(), count);
     }
