@@ -54,7 +54,8 @@ bare: ## the crates that build without libtorch
 
 torch: BUILD := test --no-run --locked $(TORCH)
 torch: setup $(FACES) ## the network, the face detector, and the promises end to end
-	$(CARGO) test --locked $(TORCH)
+	# A fleet waits more than it computes.
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) $(CARGO) test --locked $(TORCH)
 
 parity: setup ## the network against the published one: DIR=folder of *.safetensors
 	@$(CARGO) build --locked $(TORCH) --example parity
