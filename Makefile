@@ -11,11 +11,11 @@ CARGO := cargo
 FACES := .deps/models/mtcnn.safetensors
 OUT := $(or $(CARGO_TARGET_DIR),target)/debug
 
-# What a goal builds, in one go: for another selection of packages cargo chooses other features, and builds half of
-# the dependencies once more. tests/binaries.rs repeats the first two.
-BARE := -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed
-TORCH := -p models -p cli -p standalone -p trainer -p e2e
-BUILD := build --locked -p cli -p standalone
+# What a goal builds, in one go. Cargo chooses features for a whole selection of packages: with `lanes` in each of them
+# they choose alike, and every dependency is built once. tests/binaries.rs repeats the first two.
+BARE := -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed -p lanes
+TORCH := -p models -p cli -p standalone -p trainer -p e2e -p lanes
+BUILD := build --locked -p cli -p standalone -p lanes
 
 .PHONY: help setup demo fleet test lint bare torch parity faces bench
 
@@ -37,7 +37,7 @@ demo: setup $(FACES) ## judge the sample media, or MEDIA=folder, with everything
 
 fleet: setup $(FACES) ## a whole fleet on this machine, in .deps/fleet; ARGS="--workers 3 --model scripted", say
 	@.ci/setup --tests
-	@$(CARGO) build --locked -p cli -p worker -p scheduler -p query -p e2e --features worker/torch
+	@$(CARGO) build --locked -p cli -p worker -p scheduler -p query -p e2e -p lanes --features worker/torch
 	@$(OUT)/fleet --face-detector $(FACES) $(ARGS)
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
@@ -54,7 +54,8 @@ bare: ## the crates that build without libtorch
 
 torch: BUILD := test --no-run --locked $(TORCH)
 torch: setup $(FACES) ## the network, the face detector, and the promises end to end
-	$(CARGO) test --locked $(TORCH)
+	# A fleet waits more than it computes.
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) $(CARGO) test --locked $(TORCH)
 
 parity: setup ## the network against the published one: DIR=folder of *.safetensors
 	@$(CARGO) build --locked $(TORCH) --example parity

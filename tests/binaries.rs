@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 const READY_MADE: &str = "TOUCHSTONE_BINARIES";
 
 /// The lane `torch`.
-const TORCH: &[&str] = &["models", "cli", "standalone", "trainer", "e2e"];
+const TORCH: &[&str] = &["models", "cli", "standalone", "trainer", "e2e", "lanes"];
 
 /// The lane `bare`: the services of a fleet, whose workers take the scripted engines.
 const BARE: &[&str] =
-    &["forensics", "ops", "stream", "media", "proto", "scheduler", "query", "worker", "testbed"];
+    &["forensics", "ops", "stream", "media", "proto", "scheduler", "query", "worker", "testbed", "lanes"];
 
 /// The root of the checkout.
 pub fn root() -> PathBuf {

@@ -1,6 +1,6 @@
 //! What a platform does: puts pictures into its bucket, submits references, reads verdicts. Real clients only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use media::{ObjectStore, S3Settings};
 use ops::metrics::Registry;
 use proto::v1::media_service_client::MediaServiceClient;
 use proto::v1::verdict_service_client::VerdictServiceClient;
+use proto::v1::watch_verdicts_response::Event;
 use proto::v1::{self, media_reference};
 use tonic::transport::Channel;
 
@@ -118,6 +119,28 @@ impl Platform {
             found.extend(more.await.into_iter().map(|verdict| (verdict.media_id.clone(), verdict)));
         }
         found
+    }
+
+    /// Watches from the oldest verdict on, until so many media have theirs: which.
+    ///
+    /// # Panics
+    /// When a media has a second one.
+    pub async fn watch(mut self, count: usize) -> BTreeSet<String> {
+        let request = v1::WatchVerdictsRequest { from_start: true, ..Default::default() };
+        let mut stream = self.verdicts.watch_verdicts(request).await.expect("it may be watched").into_inner();
+        let mut seen = BTreeSet::new();
+        while seen.len() < count {
+            let next = tokio::time::timeout(DEADLINE, stream.message()).await.expect("it goes on");
+            match next.expect("the stream holds").expect("it has no end").event {
+                Some(Event::Verdict(verdict)) => {
+                    let first = seen.insert(verdict.media_id.clone());
+                    assert!(first, "a second verdict of {}", verdict.media_id);
+                }
+                Some(Event::Gap(_)) => panic!("a gap, though everything is read at once"),
+                Some(Event::Heartbeat(_)) | None => {}
+            }
+        }
+        seen
     }
 
     /// The verdict of one media, once it is there.

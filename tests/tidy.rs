@@ -1,9 +1,10 @@
-//! Tidiness is a test: arrows between crates, where heavy dependencies may live, file sizes, crate docs, names,
-//! and that the README speaks of commands that exist.
+//! Tidiness is a test: arrows between crates, where heavy dependencies may live, file sizes, crate docs, names, that
+//! the lanes share their dependencies, and that the README speaks of commands that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
@@ -26,7 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "standalone",
         &["worker", "scheduler", "query", "stream", "media", "models", "proto", "ops", "forensics"],
     ),
-    ("trainer", &["forensics"]),
+    ("trainer", &["models", "media", "forensics"]),
+    ("lanes", &[]),
     ("testbed", &[]),
     ("e2e", &["testbed", "stream", "proto", "ops", "forensics", "media"]),
 ];
@@ -165,6 +167,33 @@ fn no_test_is_switched_off() {
     let offenders: Vec<_> =
         files(&root(), ".rs").iter().filter(|p| off(p)).map(|p| p.display().to_string()).collect();
     none_of("tests that are switched off", &offenders);
+}
+
+/// Otherwise what stands above a dependency whose features differ is built twice.
+#[test]
+fn both_lanes_build_their_dependencies_alike() {
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("Makefile is there");
+    let [bare, torch] = ["BARE := ", "TORCH := "].map(|lane| {
+        let selection = makefile.lines().find_map(|line| line.strip_prefix(lane)).expect("a lane");
+        let mut tree = Command::new(env!("CARGO"));
+        tree.args(["tree", "--locked", "--prefix", "none", "--format", "{p}\t{f}"]).current_dir(root());
+        let output = tree.args(selection.split(' ')).output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("cargo speaks UTF-8")
+    });
+    let features = |lane: &str| -> BTreeSet<(String, String)> {
+        let foreign = lane.lines().filter(|line| !line.contains(" (/"));
+        let parts = foreign.map(|line| line.trim_end_matches(" (*)").split_once('\t').unwrap_or((line, "")));
+        parts.map(|(package, features)| (package.to_owned(), features.to_owned())).collect()
+    };
+    let (bare, torch) = (features(&bare), features(&torch));
+    let in_torch: BTreeSet<&String> = torch.iter().map(|(package, _)| package).collect();
+    let offenders: Vec<String> = bare
+        .iter()
+        .filter(|part| in_torch.contains(&part.0) && !torch.contains(part))
+        .map(|(package, features)| format!("{package} [{features}]"))
+        .collect();
+    none_of("built twice; ask for what the other lane has in tests/lanes/Cargo.toml", &offenders);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use stream::StreamError;
 use stream::kafka::{KafkaLog, KafkaSettings};
 use testbed::{Kafka, KafkaVersion, Postgres, VersityGateway};
-use tokio::sync::Mutex;
 
 use super::service::Service;
 use super::settings::{BUCKET, REGION, Settings};
-use super::{Fleet, put_pictures};
+use super::turn::Turn;
+use super::{Fleet, guard, put_pictures};
 use crate::binaries;
 use crate::client::Platform;
 use crate::process::{Connection, Store};
@@ -72,6 +72,8 @@ pub struct FleetBuilder {
     faces: String,
     delivery: String,
     worker_more: String,
+    one_database: bool,
+    guarded: bool,
 }
 
 impl FleetBuilder {
@@ -88,6 +90,8 @@ impl FleetBuilder {
             faces: "scripted".to_owned(),
             delivery: "exactly-once".to_owned(),
             worker_more: String::new(),
+            one_database: false,
+            guarded: false,
         }
     }
 
@@ -109,6 +113,22 @@ impl FleetBuilder {
     #[must_use]
     pub fn stores(mut self, stores: &[StoreKind]) -> Self {
         self.stores = stores.to_vec();
+        self
+    }
+
+    /// So many queries, replicas of each other: over one database.
+    #[must_use]
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.stores = vec![StoreKind::Postgres; count];
+        self.one_database = true;
+        self
+    }
+
+    /// The broker asks for logins and rights; each service has its own, and those that it needs. With one worker.
+    #[must_use]
+    pub fn guarded(mut self) -> Self {
+        self.guarded = true;
+        self.workers = 1;
         self
     }
 
@@ -164,14 +184,14 @@ impl FleetBuilder {
 
     /// Starts everything and waits until it is ready.
     pub async fn start(self) -> Fleet {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        let turn = TURN.lock().await;
+        let turn = Turn::shared().await;
         let programs = self.programs.unwrap_or_else(Programs::under_test);
         let temporary = tempfile::Builder::new().prefix("fleet-").tempdir().expect("a folder");
         let folder = self.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
         let temporary = self.folder.is_none().then_some(temporary);
 
         let kafka = Kafka::builder().version(self.kafka).brokers(self.brokers).folder(&folder.join("kafka"));
+        let kafka = if self.guarded { guard::guarded(kafka) } else { kafka };
         let kafka = kafka.start().expect("Kafka starts");
         let gateway = VersityGateway::start_in(&folder.join("objects")).expect("versitygw starts");
         std::fs::create_dir_all(gateway.buckets().join(BUCKET)).expect("a bucket is a folder");
@@ -192,11 +212,11 @@ impl FleetBuilder {
             threads: (cores() / self.workers.max(1)).max(1),
             delivery: self.delivery,
             worker_more: self.worker_more,
+            guarded: self.guarded,
         };
         let mut scheduler =
             Service::new("scheduler", &programs.scheduler, &folder, settings.scheduler(&folder));
-        let made = scheduler.run(&["topics", "create"]);
-        assert_eq!(made.code, Some(0), "the topics are made:\n{}", made.log);
+        make_topics(&mut scheduler, &kafka, self.guarded);
         scheduler.start();
         let mut queries: Vec<Service> = self
             .stores
@@ -208,7 +228,7 @@ impl FleetBuilder {
                     StoreKind::Sqlite => format!("file = {:?}\n", folder.join(&name).join("verdicts.db")),
                     StoreKind::Postgres => {
                         let postgres = postgres.as_ref().expect("started above");
-                        let database = format!("touchstone_{number}");
+                        let database = format!("touchstone_{}", if self.one_database { 0 } else { number });
                         postgres.database(&database).expect("a database");
                         format!("url = {:?}\n", postgres.url(&database))
                     }
@@ -227,7 +247,7 @@ impl FleetBuilder {
             platforms.push(Platform::connect(&connection(&scheduler, query, &gateway)).await);
         }
         put_pictures(&platforms[0]).await;
-        let log = reader(&settings.bootstrap).await.expect("the broker answers");
+        let log = reader(&settings).await.expect("the broker answers");
         let mut fleet = Fleet {
             scheduler,
             queries,
@@ -243,7 +263,7 @@ impl FleetBuilder {
             programs,
             folder,
             _temporary: temporary,
-            _turn: turn,
+            turn,
         };
         for _ in 0..self.workers {
             fleet.add_worker();
@@ -253,6 +273,20 @@ impl FleetBuilder {
             fleet.balanced();
         }
         fleet
+    }
+}
+
+fn make_topics(scheduler: &mut Service, kafka: &Kafka, guarded: bool) {
+    let own = format!("sasl_username = {:?}", guard::SCHEDULER);
+    let operators = format!("sasl_username = {:?}", guard::OPERATOR);
+    if guarded {
+        scheduler.change(&own, &operators);
+    }
+    let made = scheduler.run(&["topics", "create"]);
+    assert_eq!(made.code, Some(0), "the topics are made:\n{}", made.log);
+    if guarded {
+        scheduler.change(&operators, &own);
+        guard::give(kafka);
     }
 }
 
@@ -276,8 +310,9 @@ fn cores() -> usize {
 }
 
 /// A client of the log for the test itself.
-pub(super) async fn reader(bootstrap: &str) -> Result<KafkaLog, StreamError> {
-    let settings = KafkaSettings { bootstrap_servers: bootstrap.to_owned(), ..KafkaSettings::default() };
+pub(super) async fn reader(fleet: &Settings) -> Result<KafkaLog, StreamError> {
+    let settings = KafkaSettings { bootstrap_servers: fleet.bootstrap.clone(), ..KafkaSettings::default() };
+    let settings = if fleet.guarded { guard::operator(settings) } else { settings };
     let config = settings.check().expect("a broker is all that the defaults lack");
     let metrics = stream::Metrics::register(&ops::metrics::Registry::new()).expect("a fresh registry");
     KafkaLog::connect(config, metrics, ops::Failpoints::default()).await

@@ -4,9 +4,11 @@
 //! `fleet.worker(0).kill()`, `fleet.settled().await`, `fleet.verify().await`.
 
 mod builder;
+pub mod guard;
 mod proof;
 mod service;
 mod settings;
+mod turn;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,7 +19,6 @@ use stream::StreamError;
 use stream::kafka::KafkaLog;
 use tempfile::TempDir;
 use testbed::{Kafka, Postgres, VersityGateway, until};
-use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 
 pub use builder::{FleetBuilder, Programs, StoreKind};
@@ -29,6 +30,7 @@ use crate::paint;
 use crate::process::DEADLINE;
 use builder::connection;
 use settings::Settings;
+use turn::Turn;
 
 /// Distinct pictures; media share them in turn.
 const PICTURES: usize = 16;
@@ -69,14 +71,23 @@ pub struct Fleet {
     programs: Programs,
     folder: PathBuf,
     _temporary: Option<TempDir>,
-    /// One fleet at a time: another would take the cores on which this one's bounds are measured.
-    _turn: MutexGuard<'static, ()>,
+    turn: Turn,
 }
 
 impl Fleet {
     /// Two workers that judge by script, four partitions, a SQLite store.
     pub fn builder() -> FleetBuilder {
         FleetBuilder::new()
+    }
+
+    /// From here on no other fleet runs: it would take the cores on which a bound is measured.
+    pub async fn alone(&mut self) {
+        self.turn.alone().await;
+    }
+
+    /// From here on others may run again.
+    pub async fn in_company(&mut self) {
+        self.turn.in_company().await;
     }
 
     /// Submits so many new media, and returns when the log has them all.
@@ -146,6 +157,11 @@ impl Fleet {
         &mut self.queries[index]
     }
 
+    /// The client of the query of this number.
+    pub fn platform(&self, index: usize) -> &Platform {
+        &self.platforms[index]
+    }
+
     /// The broker.
     pub fn kafka(&mut self) -> &mut Kafka {
         &mut self.kafka
@@ -171,7 +187,7 @@ impl Fleet {
     /// # Errors
     /// While the broker does not answer.
     pub async fn fresh_log(&self) -> Result<KafkaLog, StreamError> {
-        builder::reader(&self.settings.bootstrap).await
+        builder::reader(&self.settings).await
     }
 
     /// The topics in use.

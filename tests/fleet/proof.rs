@@ -1,7 +1,7 @@
 //! Nothing missing, nothing double: as the auditor finds it, and as the test's own reader counts it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use prost::Message;
 use proto::topics::{Origin, origin};
@@ -28,10 +28,8 @@ impl Fleet {
     /// # Panics
     /// With what is missing or double.
     pub async fn verify(&self) -> Count {
-        for query in &self.queries {
-            let mut command = Command::new(&self.programs.touchstone);
-            command.args(["--endpoint", self.scheduler.grpc(), "--query", query.grpc(), "verify"]);
-            let output = command.output().expect("touchstone runs");
+        for (index, query) in self.queries.iter().enumerate() {
+            let output = self.audit(index);
             let report = String::from_utf8_lossy(&output.stdout);
             let words = String::from_utf8_lossy(&output.stderr);
             assert!(
@@ -41,6 +39,14 @@ impl Fleet {
             );
         }
         self.count().await
+    }
+
+    /// Runs the auditor against the store of the query of this number.
+    pub fn audit(&self, query: usize) -> Output {
+        let mut command = Command::new(&self.programs.touchstone);
+        let query = self.queries[query].grpc();
+        command.args(["--endpoint", self.scheduler.grpc(), "--query", query, "verify"]);
+        command.output().expect("touchstone runs")
     }
 
     /// Reads every topic from its beginning to its end and holds verdicts against references, position by position.

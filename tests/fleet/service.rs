@@ -75,6 +75,23 @@ impl Service {
         self.ended()
     }
 
+    /// Starts it, whatever becomes of it.
+    pub fn begin(&mut self) {
+        self.launch(&[]);
+    }
+
+    /// `/readyz` of one that was only begun.
+    pub fn readiness(&mut self) -> Option<Page> {
+        self.admin = format!("http://{}", field(&self.log(), "admin")?);
+        self.page("/readyz")
+    }
+
+    /// Other settings for its next life: `old` is replaced by `new`.
+    pub fn change(&mut self, old: &str, new: &str) {
+        assert!(self.settings.contains(old), "{old:?} stands in the settings of {}", self.name);
+        self.settings = self.settings.replace(old, new);
+    }
+
     fn launch(&mut self, arguments: &[&str]) {
         assert!(self.server.is_none(), "{} runs already", self.name);
         self.lives += 1;

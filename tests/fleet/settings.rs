@@ -4,6 +4,8 @@ use std::path::Path;
 
 use testbed::VersityGateway;
 
+use super::guard;
+
 /// The bucket of every fleet.
 pub(crate) const BUCKET: &str = "media";
 /// Requests are signed for it; versitygw takes no other.
@@ -22,13 +24,16 @@ pub(crate) struct Settings {
     pub(crate) delivery: String,
     /// More of the worker's file, such as a table.
     pub(crate) worker_more: String,
+    /// Each service logs in as itself.
+    pub(crate) guarded: bool,
 }
 
 impl Settings {
-    fn process(&self, folder: &Path) -> String {
+    fn process(&self, folder: &Path, user: &str) -> String {
+        let login = if self.guarded { guard::login(user) } else { String::new() };
         format!(
             "[ops]\nadmin_listen = \"127.0.0.1:0\"\nfailpoints = {:?}\n[ops.telemetry]\nformat = \"json\"\n\
-             [kafka]\nbootstrap_servers = {:?}\ndelivery = {:?}\n",
+             [kafka]\nbootstrap_servers = {:?}\ndelivery = {:?}\n{login}",
             folder.join("failpoints"),
             self.bootstrap,
             self.delivery,
@@ -46,7 +51,7 @@ impl Settings {
              [worker.examine]\nprobe_pause_max = \"1s\"\n\
              [s3]\nendpoint = {s3:?}\nregion = {REGION:?}\npath_style = true\naccess_key_id = {:?}\n\
              secret_access_key = {:?}\n{worker_more}",
-            self.process(&fleet.join(name)),
+            self.process(&fleet.join(name), guard::WORKER),
             Self::buckets(),
             VersityGateway::ACCESS_KEY,
             VersityGateway::SECRET_KEY,
@@ -57,14 +62,15 @@ impl Settings {
         let partitions = self.partitions;
         format!(
             "{}{}[scheduler.topics]\npartitions = {partitions}\n[grpc]\n{LISTEN}",
-            self.process(&fleet.join("scheduler")),
+            self.process(&fleet.join("scheduler"), guard::SCHEDULER),
             Self::buckets(),
         )
     }
 
     /// `store` is the table `[query.store]`.
     pub(crate) fn query(&self, name: &str, fleet: &Path, store: &str) -> String {
-        format!("{}[query.store]\n{store}[grpc]\n{LISTEN}", self.process(&fleet.join(name)))
+        let process = self.process(&fleet.join(name), guard::QUERY);
+        format!("{process}[query.store]\n{store}[grpc]\n{LISTEN}")
     }
 }
 

@@ -32,8 +32,7 @@ impl Scheduler {
         let size = metrics.request_ids.clone();
         let requests = Requests::new(config.request_ids_for, config.request_ids_max, size);
         let look = || rebuild(&*log, &config.topics, &requests);
-        let found = stream::at_start(&log.health(), &ops.shutdown, "reading request ids", look).await;
-        let found = found.map_err(|error| ExitReason::Unavailable.because(error))?;
+        let found = stream::at_start(&log.health(), &ops.shutdown, "reading request ids", look).await?;
         tracing::info!(request_ids = found, "request ids read back from the media topics");
         let door = FrontDoor {
             health: log.health(),

@@ -62,10 +62,12 @@ async fn one_verdict_per_media_survives_kills_everywhere() {
 
     // How long the others wait for the partitions and the open transaction of one that is gone for good.
     fleet.balanced();
+    fleet.alone().await;
     fleet.worker(0).kill_at("after-send");
-    fleet.submit(200).await;
+    let load = fleet.load(200);
     fleet.worker(0).ended();
     let killed = Instant::now();
+    load.done().await;
     fleet.settled().await;
     let took = killed.elapsed();
     eprintln!(

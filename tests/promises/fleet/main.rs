@@ -7,3 +7,6 @@ mod crash;
 mod elsewhere;
 mod outages;
 mod owners;
+mod replicas;
+mod rights;
+mod to_try;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::fleet::{Fleet, Load, Service, StoreKind};
 use e2e::process::DEADLINE;
 use stream::{FetchBounds, Log, Membership, StartAt};
-use testbed::{KafkaVersion, until, until_async};
+use testbed::{KafkaVersion, VersityGateway, until, until_async};
 
 /// So long the object store is away.
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -22,6 +22,7 @@ async fn outages_pause_the_work_and_lose_nothing() {
     let mut fleet = Fleet::builder().workers(2).partitions(4).start().await;
     an_object_store_that_is_away_judges_nothing(&mut fleet).await;
     a_fleet_that_is_asked_to_stop_finishes_what_it_began(&mut fleet).await;
+    workers_with_wrong_settings_lose_nothing(&mut fleet).await;
 }
 
 /// Row 13 with the only broker there is: nothing works until it is back. (On Kafka 4.0: 4.3 and 4.4 forget the markers of
@@ -30,6 +31,7 @@ async fn outages_pause_the_work_and_lose_nothing() {
 async fn a_lone_broker_may_die_under_load() {
     let mut fleet =
         Fleet::builder().workers(2).partitions(4).kafka(KafkaVersion::Kafka40).stores(&STORES).start().await;
+    fleet.alone().await;
     for _ in 0..3 {
         let load = under_way(&mut fleet).await;
         fleet.kafka().kill().expect("it can be killed");
@@ -129,6 +131,41 @@ async fn an_object_store_that_is_away_judges_nothing(fleet: &mut Fleet) {
         (lags.sum::<f64>() == 0.0).then_some(())
     });
     fleet.verify().await;
+}
+
+/// An operator's mistakes: what is submitted meanwhile waits in the log, and is judged once the setting is mended.
+async fn workers_with_wrong_settings_lose_nothing(fleet: &mut Fleet) {
+    let nobody = format!("http://127.0.0.1:{}", testbed::free_port().expect("a free port"));
+    let right = [fleet.store().endpoint(), VersityGateway::SECRET_KEY.to_owned()];
+    let wrong = [nobody, "another-secret".to_owned()];
+    for (setting, (right, wrong)) in
+        ["s3.endpoint", "s3.secret_access_key"].into_iter().zip(right.iter().zip(&wrong))
+    {
+        set_again(fleet, right, wrong);
+        let before = fleet.count().await.verdicts;
+        fleet.submit(60).await;
+        for worker in fleet.workers() {
+            worker.wait_unready(setting);
+        }
+        let verdicts = fleet.topics().verdicts.clone();
+        assert_eq!(fleet.records(&verdicts).await.len(), before, "nothing is judged with a wrong {setting}");
+        set_again(fleet, wrong, right);
+        for worker in fleet.workers() {
+            worker.wait_ready();
+        }
+        fleet.settled().await;
+        fleet.verify().await;
+    }
+}
+
+/// Every worker starts once more, with `new` where its settings had `old`.
+fn set_again(fleet: &mut Fleet, old: &str, new: &str) {
+    for worker in fleet.workers() {
+        let end = worker.drain();
+        assert_eq!(end.code, Some(0), "{}", end.log);
+        worker.change(&format!("{old:?}"), &format!("{new:?}"));
+        worker.start();
+    }
 }
 
 /// SIGTERM under load: exit 0, and what was begun is committed, so that nobody does it again.

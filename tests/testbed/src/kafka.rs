@@ -250,6 +250,14 @@ impl Kafka {
         rights::allow(self.nodes[0].controller, user, rights)
     }
 
+    /// Takes these rights from a user, as [`Kafka::allow`] gives them.
+    ///
+    /// # Errors
+    /// When the controller refuses, or a right was not there.
+    pub fn forbid(&self, user: &str, rights: &[(On<'_>, May)]) -> anyhow::Result<()> {
+        rights::forbid(self.nodes[0].controller, user, rights)
+    }
+
     /// SIGKILL to every broker; their data stays.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub fn deps(name: &str) -> anyhow::Result<PathBuf> {
 pub enum Signal {
     /// Please end.
     Term,
+    /// What a Ctrl-C at the terminal sends.
+    Interrupt,
     /// Stop where you are.
     Stop,
     /// Go on.
@@ -154,6 +156,7 @@ impl Server {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let signal = match signal {
             Signal::Term => "-TERM",
+            Signal::Interrupt => "-INT",
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
         };

@@ -32,13 +32,13 @@ mod transactor;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ops::Failpoints;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::watch;
 
@@ -54,7 +54,7 @@ use catalog::{Catalog, Counts, knows};
 use client::{Clients, Ear, Troubles};
 use committing::Committing;
 use crew::Crew;
-use error::{Doing, in_our_words, told, told_code, unreachable};
+use error::{Doing, code_of, in_our_words, told, told_code, unreachable};
 use health::Pulse;
 use member::{KafkaMember, Shared};
 use ownership::{Epochs, Ownership};
@@ -75,6 +75,8 @@ pub struct KafkaLog {
 const ONLOOKERS_MAX: usize = 4;
 /// Log lines and errors of such a client that are taken out after each question.
 const ONLOOKER_EVENTS_MAX: usize = 16;
+/// Who leads a partition is asked again after so long. Chosen.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
 /// What handles, members and readers share.
 pub(crate) struct Core {
@@ -263,10 +265,7 @@ impl Core {
             return absent;
         };
         let errors = metadata.topics().iter().filter_map(|topic| topic.error());
-        match errors
-            .map(RDKafkaErrorCode::from)
-            .find(|code| *code == RDKafkaErrorCode::TopicAuthorizationFailed)
-        {
+        match errors.map(Code::from).find(|code| *code == Code::TopicAuthorizationFailed) {
             Some(code) => told_code(Doing::Reading(topic), code, ""),
             None => absent,
         }
@@ -321,11 +320,18 @@ impl Core {
 
     fn ends(&self, partition: &TopicPartition) -> Result<Watermarks, StreamError> {
         self.counts_with([(&*partition.topic, Some(partition.partition))].into_iter())?;
-        let (low, high) = self
-            .enquirer()?
-            .fetch_watermarks(&partition.topic, partition.partition, self.config.request_timeout)
-            .map_err(|error| told(Doing::Reading(&partition.topic), &error))?;
-        Ok(Watermarks { low, high })
+        let (enquirer, until) = (self.enquirer()?, Instant::now() + self.config.request_timeout);
+        loop {
+            let (topic, index) = (&*partition.topic, partition.partition);
+            match enquirer.fetch_watermarks(topic, index, self.config.request_timeout) {
+                Ok((low, high)) => return Ok(Watermarks { low, high }),
+                // Of a topic that was just made, or whose broker just came back: it has one soon.
+                Err(error) if has_no_leader(&error) && Instant::now() < until => {
+                    std::thread::park_timeout(LEADER_PAUSE);
+                }
+                Err(error) => return Err(told(Doing::Reading(topic), &error)),
+            }
+        }
     }
 
     fn start_reading(
@@ -378,7 +384,7 @@ impl Core {
         self.clients.admit(onlooker.client())?;
         let answered = onlooker
             .committed_offsets(records::list(partitions), self.config.request_timeout)
-            .map_err(failed)?;
+            .map_err(|error| failed(denied(&onlooker).unwrap_or(error)))?;
         // What it has to say is listened to now: nobody polls it otherwise.
         for _ in 0..ONLOOKER_EVENTS_MAX {
             drop(onlooker.poll(Duration::ZERO));
@@ -489,4 +495,17 @@ impl Log for KafkaLog {
     fn delivery(&self) -> Delivery {
         self.core.config().delivery
     }
+}
+
+/// Whether a partition is without a leader for now.
+fn has_no_leader(error: &KafkaError) -> bool {
+    matches!(code_of(error), Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable))
+}
+
+/// Why an onlooker waits in vain, if that is for want of a right: librdkafka goes on looking for the group's coordinator,
+/// and says so beside.
+fn denied(onlooker: &BaseConsumer<Ear>) -> Option<KafkaError> {
+    let mut events = (0..ONLOOKER_EVENTS_MAX).map_while(|_| onlooker.poll(Duration::ZERO));
+    events
+        .find_map(|event| event.err().filter(|error| code_of(error) == Some(Code::GroupAuthorizationFailed)))
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream::kafka::KafkaLog;
+use stream::kafka::{KafkaLog, KafkaSettings};
 use stream::{Commit, Disposition, Log, ReadEnd, TopicPartition, TopicPolicy, TopicSpec, missing_topics};
 use testbed::{May, On};
 
@@ -108,6 +108,13 @@ async fn the_rights_that_are_listed_suffice() {
     let mut tail = query.read(from, ReadEnd::Tail).await.unwrap();
     assert_eq!(soon("verdicts", tail.next()).await.unwrap().unwrap().records.len(), 2);
     assert_eq!(query.committed(&group, std::slice::from_ref(&place)).await.unwrap(), [Some(3)]);
+    // Who has no right on the group hears so when the time is up.
+    let hasty =
+        KafkaSettings { request_timeout: Duration::from_secs(3).into(), ..login(&kafka, "query", "q") };
+    let (hasty, _) = connect(hasty).await;
+    let error = hasty.committed(&name("group"), std::slice::from_ref(&place)).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    assert!(error.to_string().contains("right on the group"), "{error}");
     for (topic, count) in [(&media, 3), (&letters, 1)] {
         assert_eq!(all(&query, topic, 1).await.len(), count);
     }

@@ -1,0 +1,36 @@
+//! Who shares the machine with whom: fleets side by side, and alone whoever measures how long something takes.
+
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
+/// A place on the machine.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// None: between two others.
+    None,
+    /// With others.
+    Shared(#[allow(dead_code, reason = "it is held")] RwLockReadGuard<'static, ()>),
+    /// With nobody.
+    Alone(#[allow(dead_code, reason = "it is held")] RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    /// Waits until nobody measures, or waits to.
+    pub(super) async fn shared() -> Self {
+        Self::Shared(MACHINE.read().await)
+    }
+
+    /// Waits until all others have ended, or wait as well.
+    pub(super) async fn alone(&mut self) {
+        // Two that kept their places would wait for each other.
+        *self = Self::None;
+        *self = Self::Alone(MACHINE.write().await);
+    }
+
+    /// Gives the machine to the others as well.
+    pub(super) async fn in_company(&mut self) {
+        *self = Self::None;
+        *self = Self::shared().await;
+    }
+}
