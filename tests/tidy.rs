@@ -35,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// One heavy thing per crate; everything else compiles bare.
 const HEAVY: &[(&str, &[&str])] = &[
-    ("tch", &["models"]),
+    ("tch", &["models", "trainer"]),
     ("torch-sys", &["models"]),
     ("rdkafka", &["stream"]),
     ("tokio-postgres", &["query"]),

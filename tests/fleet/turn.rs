@@ -1,6 +1,11 @@
 //! Who shares the machine with whom: fleets side by side, and alone whoever measures how long something takes.
 
+use std::time::Duration;
+
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Whether nobody is left is looked at so often.
+const LOOK: Duration = Duration::from_millis(200);
 
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
@@ -16,16 +21,23 @@ pub(super) enum Turn {
 }
 
 impl Turn {
-    /// Waits until nobody measures, or waits to.
+    /// Waits until nobody measures.
     pub(super) async fn shared() -> Self {
         Self::Shared(MACHINE.read().await)
     }
 
-    /// Waits until all others have ended, or wait as well.
+    /// Waits until all others have ended, or wait as well. Others still begin meanwhile: in the lock's own queue they would
+    /// stand behind whoever waits to be alone, and the machine would idle until the slowest fleet has ended.
     pub(super) async fn alone(&mut self) {
         // Two that kept their places would wait for each other.
         *self = Self::None;
-        *self = Self::Alone(MACHINE.write().await);
+        loop {
+            if let Ok(guard) = MACHINE.try_write() {
+                *self = Self::Alone(guard);
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Gives the machine to the others as well.

@@ -4,9 +4,10 @@ mod align;
 mod bounding;
 mod sharpness;
 
+pub use align::Wide;
 pub use sharpness::sharpness;
 
-use forensics::{CropMode, DetectedFace, FaceCrop, Frame};
+use forensics::{CropMode, DetectedFace, FaceCrop, Frame, Point};
 
 /// Cuts one face out of a frame.
 ///
@@ -19,7 +20,8 @@ use forensics::{CropMode, DetectedFace, FaceCrop, Frame};
 pub fn crop_face(frame: &Frame, face: &DetectedFace, mode: CropMode) -> FaceCrop {
     let pixels = match mode {
         CropMode::Aligned => {
-            align::crop(frame, &face.landmarks).unwrap_or_else(|| bounding::crop(frame, &face.bounds))
+            let aligned = align::crop(frame, &face.landmarks, 0).map(|wide| wide.pixels);
+            aligned.unwrap_or_else(|| bounding::crop(frame, &face.bounds))
         }
         CropMode::Box => bounding::crop(frame, &face.bounds),
         CropMode::None => bounding::resize(frame, bounding::Square::whole(frame)),
@@ -30,4 +32,10 @@ pub fn crop_face(frame: &Frame, face: &DetectedFace, mode: CropMode) -> FaceCrop
 /// A frame that already is a crop: resized to 256×256 whatever its aspect, or taken as it is.
 pub fn crop_whole(frame: &Frame) -> FaceCrop {
     FaceCrop { pixels: bounding::resize(frame, bounding::Square::whole(frame)), face: None }
+}
+
+/// The aligned crop with `border` pixels of its surroundings on each side, for training: its middle is what
+/// [`crop_face`] gives. `None` where the landmarks give no sensible transform.
+pub fn crop_wide(frame: &Frame, landmarks: &[Point; 5], border: usize) -> Option<Wide> {
+    align::crop(frame, landmarks, border)
 }

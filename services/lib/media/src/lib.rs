@@ -19,7 +19,7 @@ pub mod fetch;
 pub mod sample;
 mod stopwatch;
 
-pub use crop::{crop_face, crop_whole, sharpness};
+pub use crop::{Wide, crop_face, crop_whole, crop_wide, sharpness};
 pub use decode::{DecodeConfig, DecodeError, DecodeLimits, DecodePool, DecodeSettings, decode};
 pub use disposition::{Disposition, SystemicCause};
 pub use fetch::{

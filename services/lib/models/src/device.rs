@@ -135,6 +135,16 @@ impl DeviceConfig {
 }
 
 impl Placement {
+    /// The device itself.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The arithmetic chosen for it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The kind of device, as verdicts name it.
     pub fn class(&self) -> DeviceClass {
         if self.device.is_cuda() { DeviceClass::Cuda } else { DeviceClass::Cpu }

@@ -1,6 +1,5 @@
 //! `crop: aligned`, geometry as DeepfakeBench's `preprocess.py` (`img_align_crop`, scale 1.3) has it.
 
-use forensics::frame::CROP_BYTES;
 use forensics::{CROP_SIDE, Frame, Point};
 
 /// ArcFace's five points for a 112×112 crop: eyes, nose, corners of the mouth (Deng et al., CVPR 2019, code).
@@ -17,10 +16,25 @@ const SCALE: f64 = 1.3;
 /// then covers 4 to 16,384 pixels a side, more than any face that a detector reports in an allowed picture.
 const ZOOM_MAX: f64 = 64.0;
 
-/// The aligned crop, or `None` where the landmarks give no sensible transform.
-pub(super) fn crop(frame: &Frame, landmarks: &[Point; 5]) -> Option<Box<[u8]>> {
-    let inverse = Similarity::between(landmarks, &template())?.inverse(frame)?;
-    Some(warp(frame, &inverse))
+/// The aligned crop with `border` pixels more on each side, or `None` where the landmarks give no sensible transform.
+pub(super) fn crop(frame: &Frame, landmarks: &[Point; 5], border: usize) -> Option<Wide> {
+    let transform = Similarity::between(landmarks, &template())?;
+    let inverse = transform.inverse(frame)?;
+    let shift = border as f64;
+    let landmarks = landmarks.map(|Point { x, y }| {
+        let (x, y) = transform.apply(f64::from(x), f64::from(y));
+        Point { x: (x + shift) as f32, y: (y + shift) as f32 }
+    });
+    Some(Wide { pixels: warp(frame, &inverse, border), landmarks })
+}
+
+/// An aligned crop with its surroundings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wide {
+    /// u8 RGB, `[256 + 2·border, 256 + 2·border, 3]`; black beyond the frame.
+    pub pixels: Box<[u8]>,
+    /// The five landmarks in its pixels.
+    pub landmarks: [Point; 5],
 }
 
 /// Where the five landmarks lie in the 256×256 crop.
@@ -87,15 +101,16 @@ const PLACES: u32 = 31;
 
 /// Fills the crop: pixel centres at whole coordinates, bilinear, black beyond the frame (as OpenCV's
 /// `warpAffine` with its defaults, which rounds coordinates to 1/32 pixel).
-fn warp(frame: &Frame, inverse: &Similarity) -> Box<[u8]> {
-    let mut pixels = vec![0; CROP_BYTES].into_boxed_slice();
+fn warp(frame: &Frame, inverse: &Similarity, border: usize) -> Box<[u8]> {
+    let side = CROP_SIDE + 2 * border;
+    let mut pixels = vec![0; side * side * 3].into_boxed_slice();
     let fixed = |value: f64| (value * f64::from(1u32 << PLACES)) as i64;
     let step = (fixed(inverse.a), fixed(inverse.b));
     let (width, height) = (u64::from(frame.width()), u64::from(frame.height()));
     let stride = frame.width() as usize * 3;
     let rgb = frame.rgb();
-    for (row, line) in pixels.chunks_exact_mut(CROP_SIDE * 3).enumerate() {
-        let (x, y) = inverse.apply(0.0, row as f64);
+    for (row, line) in pixels.chunks_exact_mut(side * 3).enumerate() {
+        let (x, y) = inverse.apply(-(border as f64), row as f64 - border as f64);
         let (mut x, mut y) = (fixed(x), fixed(y));
         for pixel in line.chunks_exact_mut(3) {
             let (column, weights_x) = split(x, X_BITS);
@@ -108,7 +123,7 @@ fn warp(frame: &Frame, inverse: &Similarity) -> Box<[u8]> {
             if let (Some(upper), Some(lower)) = (eight(rgb, at), eight(rgb, at + stride)) {
                 pixel.copy_from_slice(&weights.mix([upper, upper >> 24, lower, lower >> 24]));
             } else {
-                pixel.copy_from_slice(&border(frame, (column, line_index), &weights));
+                pixel.copy_from_slice(&beyond(frame, (column, line_index), &weights));
             }
             x += step.0;
             y += step.1;
@@ -131,7 +146,7 @@ fn split(coordinate: i64, bits: u32) -> (i64, u64) {
 
 /// A pixel that lies beyond the edge, in part or whole: black there.
 #[cold]
-fn border(frame: &Frame, (column, line): (i64, i64), weights: &Weights) -> [u8; 3] {
+fn beyond(frame: &Frame, (column, line): (i64, i64), weights: &Weights) -> [u8; 3] {
     let at = |x: i64, y: i64| {
         let inside = x >= 0 && y >= 0 && x < i64::from(frame.width()) && y < i64::from(frame.height());
         let [r, g, b] = if inside { frame.pixel(x as u32, y as u32) } else { [0; 3] };

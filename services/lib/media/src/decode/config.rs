@@ -45,6 +45,19 @@ pub struct DecodeLimits {
     pub scans_max: u32,
 }
 
+/// Those of [`crate::DEFAULTS`], for programs without a configuration.
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        Self {
+            side_max: 8192,
+            pixels_max: 40_000_000,
+            bytes_max: 32 << 20,
+            memory_max: 256 << 20,
+            scans_max: 64,
+        }
+    }
+}
+
 impl DecodeSettings {
     /// The checked configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<DecodeConfig, ConfigError> {

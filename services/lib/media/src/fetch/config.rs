@@ -216,7 +216,7 @@ mod tests {
         assert!(matches!(config.credentials, Credentials::DefaultChain));
         let decode = load().decode.check().unwrap();
         assert!(decode.threads > 0);
-        assert_eq!((decode.limits.side_max, decode.limits.pixels_max), (8_192, 40_000_000));
+        assert_eq!(decode.limits, crate::DecodeLimits::default());
     }
 
     #[test]

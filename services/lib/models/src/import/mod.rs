@@ -138,6 +138,36 @@ pub fn import_checkpoint(
     Ok(ImportReport { bundle, imported, ignored })
 }
 
+/// `base` with both streams' convolutions and normalisations taken from an ImageNet Xception (its classifier is left out).
+/// Every tensor of the streams must be there, in `base`'s sizes: only the full architecture has them.
+pub fn imagenet_xception(path: &Path, base: &TwoStreamWeights) -> Result<TwoStreamWeights, ImportError> {
+    let mut given = BTreeMap::new();
+    for (name, tensor) in read::entries(path)? {
+        let tensor = four_sided(&name, tensor)?;
+        given.insert(name, tensor);
+    }
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in base.tensors() {
+        let stream = ["xception_rgb.model.", "xception_srm.model."]
+            .iter()
+            .find_map(|stream| name.strip_prefix(stream));
+        let own = |part: &str| part.starts_with("last_linear") || part.ends_with("num_batches_tracked");
+        match stream {
+            Some(part) if !own(part) => {
+                if let Some(found) = given.get(part) {
+                    tensors.insert(name.clone(), found.shallow_clone());
+                }
+            }
+            _ => drop(tensors.insert(name.clone(), tensor.shallow_clone())),
+        }
+    }
+    TwoStreamWeights::from_tensors(tensors, base.architecture()).map_err(|source| ImportError::Weights {
+        path: path.to_owned(),
+        dialect: Dialect::Official,
+        source,
+    })
+}
+
 /// The tensors under their official names, and the entries that nobody needs.
 fn official(
     entries: BTreeMap<String, Tensor>,

@@ -208,3 +208,40 @@ fn dialects_have_names() {
     }
     assert!("dfb".parse::<Dialect>().is_err());
 }
+
+/// The ImageNet checkpoint: one Xception under bare names, pointwise weights as matrices, another classifier.
+#[test]
+fn an_imagenet_xception_starts_both_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("xception.safetensors");
+    let given = TwoStreamWeights::seeded(architecture(), "imagenet").unwrap();
+    let mut file = TensorFile::default();
+    for (name, tensor) in given.tensors() {
+        let Some(bare) = name.strip_prefix("xception_rgb.model.") else { continue };
+        if bare.starts_with("last_linear") || bare.ends_with("num_batches_tracked") {
+            continue;
+        }
+        let flat = bare.ends_with("pointwise.weight");
+        let tensor = if flat { tensor.squeeze_dim(3).squeeze_dim(2) } else { tensor.copy() };
+        file.tensors.insert(bare.to_owned(), tensor);
+    }
+    file.tensors.insert("fc.weight".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0]));
+    fs::write(&path, file.to_bytes().unwrap()).unwrap();
+
+    let base = source();
+    let started = imagenet_xception(&path, &base).unwrap();
+    for (name, tensor) in started.tensors() {
+        let bare =
+            name.strip_prefix("xception_rgb.model.").or_else(|| name.strip_prefix("xception_srm.model."));
+        let expected = match bare.filter(|bare| file.tensors.contains_key(*bare)) {
+            Some(bare) => &given.tensors()[&format!("xception_rgb.model.{bare}")],
+            None => &base.tensors()[name],
+        };
+        assert!(tensor.equal(expected), "{name}");
+    }
+
+    file.tensors.remove("block12.rep.4.pointwise.weight");
+    fs::write(&path, file.to_bytes().unwrap()).unwrap();
+    let error = imagenet_xception(&path, &base).unwrap_err().to_string();
+    assert!(error.contains("xception_srm.model.block12.rep.4.pointwise.weight"), "{error}");
+}

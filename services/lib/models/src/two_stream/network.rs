@@ -7,7 +7,7 @@ use super::architecture::{Architecture, Fusion, INPUT_SIDE};
 use super::attention::{FusionGate, PixelAttention};
 use super::cross_modal::{CrossAttention, PreparedCrossAttention};
 use super::layers::{Norm, Phase, Target, Then};
-use super::scope::{Entry, Recorder, Role, Scope, Source};
+use super::scope::{Entry, Recorder, Role, Rounded, Scope, Source};
 use super::srm::{FeatureFilter, ImageFilter};
 use super::weights::TwoStreamWeights;
 use super::xception::{Stream, walk};
@@ -63,12 +63,16 @@ impl Network {
     }
 
     /// The network as published over the variables that [`trainable`] made: an optimiser of that store trains it.
+    /// With `kind` bf16, convolutions and cross attention compute on copies rounded to bf16, through which gradients reach
+    /// the f32 variables; as those change, the network must be made again for every step. Normalisations, filters on
+    /// pixels and the classifier stay in f32.
     pub fn from_variables(
         variables: &VarStore,
         architecture: Architecture,
         fusion: Fusion,
+        kind: Kind,
     ) -> Result<Self, TchError> {
-        Self::build(&variables.variables(), architecture, fusion)
+        Self::build(&Rounded { variables: variables.variables(), kind }, architecture, fusion)
     }
 
     fn build(source: &dyn Source, architecture: Architecture, fusion: Fusion) -> Result<Self, TchError> {

@@ -68,6 +68,18 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Where nearly all arithmetic is: convolutions but those on pixels, and cross attention. The image's levels and
+    /// what the SRM filters make of them are finer than bf16.
+    fn is_heavy(&self) -> bool {
+        match self.role {
+            Role::Parameter => self.shape.len() == 4 || self.name.starts_with("dual_cma"),
+            Role::Filter => !self.name.starts_with("srm_conv0") && !self.name.starts_with("srm_sa"),
+            Role::Statistic | Role::Counter => false,
+        }
+    }
+}
+
 /// Writes down what is asked for and gives undefined tensors.
 #[derive(Default)]
 pub(crate) struct Recorder(pub(crate) RefCell<Vec<Entry>>);
@@ -79,11 +91,17 @@ impl Source for Recorder {
     }
 }
 
-/// Tensors by name, as tch's `VarStore::variables` gives them; what is missing there is made of zeros if it is
-/// a counter (a `VarStore` holds floats only) and an error otherwise.
-impl Source for HashMap<String, Tensor> {
+/// Tensors by name, as tch's `VarStore::variables` gives them, the heavy ones rounded to `kind`; a counter, which a
+/// `VarStore` does not hold, is made of zeros.
+pub(crate) struct Rounded {
+    pub(crate) variables: HashMap<String, Tensor>,
+    pub(crate) kind: Kind,
+}
+
+impl Source for Rounded {
     fn tensor(&self, entry: Entry) -> Result<Tensor, TchError> {
-        match self.get(&entry.name) {
+        match self.variables.get(&entry.name) {
+            Some(tensor) if entry.is_heavy() => tensor.f_to_kind(self.kind),
             Some(tensor) => Ok(tensor.shallow_clone()),
             None if entry.role == Role::Counter => {
                 Tensor::f_zeros(&entry.shape, (Kind::Int64, tch::Device::Cpu))

@@ -89,7 +89,8 @@ fn the_inference_form_agrees_with_the_published_one() {
 fn an_optimiser_trains_every_parameter_under_its_official_name() {
     let weights = TwoStreamWeights::seeded(Architecture::new(13, 2).unwrap(), "train").unwrap();
     let variables = trainable(&weights, Device::Cpu).unwrap();
-    let network = Network::from_variables(&variables, weights.architecture(), Fusion::Official).unwrap();
+    let network =
+        Network::from_variables(&variables, weights.architecture(), Fusion::Official, Kind::Float).unwrap();
     let mut optimiser = tch::nn::Adam::default().build(&variables, 1e-3).unwrap();
     tch::manual_seed(7);
     let images = Tensor::randn([4, 3, INPUT_SIDE, INPUT_SIDE], (Kind::Float, Device::Cpu)).clamp(-1.0, 1.0);

@@ -35,7 +35,7 @@ fn the_template_is_the_published_one() {
 #[test]
 fn landmarks_on_the_template_change_nothing() {
     let frame = ramp(256, 256);
-    let crop = crop(&frame, &points(|x, y| (x, y))).unwrap();
+    let crop = crop(&frame, &points(|x, y| (x, y)), 0).unwrap().pixels;
     let differs = crop.iter().zip(frame.rgb()).filter(|(a, b)| a.abs_diff(**b) > 1).count();
     // The last row and column may lean on the black border by a rounding of the landmarks to f32.
     assert!(differs <= 2 * CROP_SIDE * 3, "{differs} values differ");
@@ -45,7 +45,7 @@ fn landmarks_on_the_template_change_nothing() {
 fn a_known_transform_is_undone() {
     // The face lies at 1.5 times its size, turned by 90 degrees, shifted: x' = 410 − 1.5 y, y' = 20 + 1.5 x.
     let frame = ramp(500, 500);
-    let crop = crop(&frame, &points(|x, y| (410.0 - 1.5 * y, 20.0 + 1.5 * x))).unwrap();
+    let crop = crop(&frame, &points(|x, y| (410.0 - 1.5 * y, 20.0 + 1.5 * x)), 0).unwrap().pixels;
     for (x, y) in [(10usize, 10usize), (128, 128), (200, 30), (30, 240)] {
         let at = (y * CROP_SIDE + x) * 3;
         let expected = ((410.0 - 1.5 * y as f64) / 2.0, (20.0 + 1.5 * x as f64) / 2.0);
@@ -57,7 +57,7 @@ fn a_known_transform_is_undone() {
 #[test]
 fn beyond_the_frame_it_is_black() {
     let frame = Frame::new(256, 256, vec![200; 256 * 256 * 3]).unwrap();
-    let crop = crop(&frame, &points(|x, y| (x - 100.5, y))).unwrap();
+    let crop = crop(&frame, &points(|x, y| (x - 100.5, y)), 0).unwrap().pixels;
     let row = &crop[128 * CROP_SIDE * 3..129 * CROP_SIDE * 3];
     assert_eq!(&row[..3 * 90], &[0; 3 * 90][..], "left of the frame");
     assert_eq!(row[3 * 100], 100, "half of the pixel lies beyond the edge");
@@ -128,7 +128,7 @@ proptest! {
             left: coordinates[10], top: coordinates[11], right: coordinates[12], bottom: coordinates[13],
         };
         let crop = crop_face(&frame, &DetectedFace { bounds, landmarks, confidence: 0.5 }, mode);
-        prop_assert_eq!(crop.pixels.len(), CROP_BYTES);
+        prop_assert_eq!(crop.pixels.len(), CROP_SIDE * CROP_SIDE * 3);
         prop_assert!(crop.pixels.iter().all(|&value| value <= 9), "no colour that the frame has not");
     }
 
@@ -141,5 +141,22 @@ proptest! {
             let (x, y) = fit.apply(f64::from(point.x), f64::from(point.y));
             prop_assert!((x - target.0).abs() < 0.05 && (y - target.1).abs() < 0.05);
         }
+    }
+}
+
+#[test]
+fn a_wide_crop_is_the_crop_with_its_surroundings() {
+    let frame = ramp(600, 500);
+    let landmarks = points(|x, y| (40.0 + 1.3 * x - 0.2 * y, 30.0 + 0.2 * x + 1.3 * y));
+    let crop = crop(&frame, &landmarks, 0).unwrap();
+    let wide = super::crop(&frame, &landmarks, 32).unwrap();
+    assert_eq!(wide.pixels.len(), 320 * 320 * 3);
+    for row in 0..CROP_SIDE {
+        let inner = &wide.pixels[((row + 32) * 320 + 32) * 3..][..CROP_SIDE * 3];
+        let same = inner.iter().zip(&crop.pixels[row * CROP_SIDE * 3..]).all(|(a, b)| a.abs_diff(*b) <= 1);
+        assert!(same, "row {row} differs");
+    }
+    for (inner, outer) in crop.landmarks.iter().zip(wide.landmarks) {
+        assert!((inner.x + 32.0 - outer.x).abs() < 1e-3 && (inner.y + 32.0 - outer.y).abs() < 1e-3);
     }
 }
