@@ -1,24 +1,59 @@
-//! The trainer's pure rooms: how good scores are, what they mean, and pictures of both.
+//! Makes, measures and calibrates models: photos in, a calibrated bundle out.
 //!
-//! In come judged pictures ([`Scored`]: a logit, the truth, an identity); out go metrics with intervals, a
-//! [`forensics::Calibration`], [`forensics::Thresholds`], and SVG: curves, diagrams and contact sheets.
+//! Photos become faces ([`faces`]) on one side of a split ([`split`]); the [`forge`] makes forgeries of them, sample by
+//! number ([`pairs`]), ahead of the device ([`loader`]); the [`learner`] takes a step, the [`run_folder`] keeps it. What came out
+//! is judged ([`samples`]), measured ([`metrics`]) and calibrated ([`calibrate`]); [`plots`] and [`sheet`] draw.
 //!
-//! It never reads or writes a file, knows no network and no clock; every draw is a function of its seed, so the same
-//! scores give the same report to the last digit, whatever the number of threads.
+//! The network is `models`' own: one definition serves training and inference. Nothing here serves, and no service depends
+//! on it.
 //!
-//! Start reading at [`metrics`], then [`calibrate`]; [`plots`] and [`sheet`] only draw.
+//! Start reading at [`train`], which is the story; then [`forge`].
 //!
-//! Before you change anything: `tests/sklearn.rs` holds the metrics to scikit-learn's definitions, and draws of one
-//! identity are not independent: whatever claims an interval resamples or sums by identity.
+//! Before you change anything: every sample is a pure function of (faces, seed, number), and a stop changes nothing;
+//! draws of one identity are not independent, so whatever claims an interval resamples by identity; the test side is
+//! decided by names before any training and touched once.
 
+mod arguments;
 pub mod calibrate;
+mod card;
+mod draw;
+mod evaluate;
+mod faces;
+pub mod forge;
+mod labels;
+mod learner;
+mod loader;
 pub mod metrics;
+mod pairs;
 pub mod plots;
+mod preview;
+mod report;
+mod run_folder;
+mod samples;
+mod scorer;
+mod shared;
 pub mod sheet;
+mod similar;
+mod split;
+mod start;
+mod train;
 
+pub use arguments::Arguments;
 pub use calibrate::{Budgets, CalibrationError, Targets, platt, temperature, thresholds};
 pub use metrics::{
     Confusion, Estimate, Outcomes, Ranking, Reliability, ReliabilityBin, Resampling, RocPoint, Scored,
     bootstrap,
 };
 pub use sheet::{Mark, Sheet, Tile, TileError};
+
+use std::sync::atomic::AtomicBool;
+
+/// Does what the command line says; `stop` set, it saves and returns.
+pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
+    match arguments.command {
+        arguments::Command::Train(what) => train::train(&what, &arguments.shared, stop),
+        arguments::Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared),
+        arguments::Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared),
+        arguments::Command::Preview(what) => preview::preview(&what, &arguments.shared),
+    }
+}

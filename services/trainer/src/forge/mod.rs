@@ -1,0 +1,256 @@
+//! Forgeries made on the fly: a face goes in, the face and its forgery come out, both through the same losses.
+//!
+//! Everything is a pure function of (faces, seed, index): a stop, another number of threads or another machine changes
+//! nothing. Start reading at [`Forge::pair`].
+
+mod colour;
+mod degrade;
+mod mask;
+mod picture;
+mod seam;
+
+use std::fmt;
+
+use forensics::{Frame, Point};
+use serde::{Deserialize, Serialize};
+
+use crate::draw::{Draw, Purpose};
+use colour::ColourShift;
+pub(crate) use degrade::{Degradation, View};
+use mask::{FaceFrame, Region};
+pub(crate) use picture::Picture;
+use picture::Similarity;
+
+/// How a forgery is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manipulation {
+    /// Two differently processed copies of one face, blended (Shiohara & Yamasaki, *Detecting Deepfakes with
+    /// Self-Blended Images*, CVPR 2022).
+    SelfBlended,
+    /// Another person's face, aligned and given the target's colours (Li et al., *Face X-ray*, CVPR 2020).
+    Swapped,
+    /// Either of them, in the eyes, the mouth or half of the face only.
+    Regional,
+}
+
+/// A face with its surroundings.
+pub(crate) struct WideFace {
+    pub(crate) picture: Picture,
+    pub(crate) landmarks: [Point; 5],
+}
+
+/// What was done to make a forgery.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Recipe {
+    pub(crate) manipulation: Manipulation,
+    pub(crate) region: Region,
+    /// How much of the forgery is mixed in at most, one of [`RATIOS`].
+    pub(crate) ratio: f32,
+    /// Number of the donor among those offered; `None`: made of the face itself.
+    pub(crate) donor: Option<usize>,
+    poisson: bool,
+}
+
+/// Full strength is as likely as all others together (Shiohara & Yamasaki, their code).
+const RATIOS: [f32; 6] = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0];
+
+impl Manipulation {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SelfBlended, Self::Swapped, Self::Regional];
+
+    /// The name in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SelfBlended => "self-blended",
+            Self::Swapped => "swapped",
+            Self::Regional => "regional",
+        }
+    }
+}
+
+impl fmt::Display for Manipulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Recipe {
+    /// Draws how a forgery of that kind is made, with one of `donors` other faces where it needs one. Without any other
+    /// face a swap is a self-blend.
+    pub(crate) fn drawn(manipulation: Manipulation, donors: usize, draw: &mut Draw) -> Self {
+        let region = match manipulation {
+            Manipulation::Regional => draw.one_of(&[Region::Eyes, Region::Mouth, Region::Half]),
+            _ => Region::Face,
+        };
+        let swaps = match manipulation {
+            Manipulation::SelfBlended => false,
+            Manipulation::Swapped => true,
+            Manipulation::Regional => draw.chance(0.5),
+        };
+        let (donor, poisson) = (draw.below(donors.max(1)), draw.chance(0.3));
+        Self {
+            manipulation,
+            region,
+            ratio: draw.one_of(&RATIOS),
+            donor: (swaps && donors > 0).then_some(donor),
+            poisson: poisson && swaps && donors > 0,
+        }
+    }
+
+    /// The forgery of `face`; `donor` is the face that the recipe names. `None` where landmarks have no extent.
+    pub(crate) fn forge(
+        &self,
+        face: &WideFace,
+        donor: Option<&WideFace>,
+        draw: &mut Draw,
+    ) -> Option<Picture> {
+        let frame = FaceFrame::of(&face.landmarks)?;
+        let weights = mask::mask(&face.picture, &frame, self.region, draw);
+        let (target, source) = match donor {
+            None => self_blended(face, &frame, draw),
+            Some(donor) => (face.picture.clone(), swapped(face, donor, &weights, draw)?),
+        };
+        let source = if self.poisson { seam::poisson(&target, &source, &weights) } else { source };
+        let weights: Vec<f32> = weights.iter().map(|weight| weight * self.ratio).collect();
+        Some(target.blended(&source, &weights))
+    }
+}
+
+/// Target and source: one of two copies is changed in colour and detail, and the source is moved a little.
+fn self_blended(face: &WideFace, frame: &FaceFrame, draw: &mut Draw) -> (Picture, Picture) {
+    let shift = ColourShift::drawn(draw);
+    let coarse = draw.chance(0.5).then(|| draw.within(0.25, 0.8));
+    let sharpness = draw.within(0.3, 1.0);
+    let changed = |picture: Picture| match coarse {
+        Some(share) => shift.apply(picture).coarsened(share),
+        None => sharpened(shift.apply(picture), sharpness),
+    };
+    let (target, source) = match draw.chance(0.5) {
+        true => (changed(face.picture.clone()), face.picture.clone()),
+        false => (face.picture.clone(), changed(face.picture.clone())),
+    };
+    let most = 0.04 * frame.height() * 2.0;
+    let moved = Similarity::about(
+        frame.centre(),
+        draw.around_zero(0.03),
+        draw.within(0.95, 1.05),
+        Point { x: draw.around_zero(most), y: draw.around_zero(most / 2.0) },
+    );
+    let source = source.warped(source.width(), source.height(), &moved);
+    (target, source)
+}
+
+/// The donor's face where the target's is.
+fn swapped(face: &WideFace, donor: &WideFace, weights: &[f32], draw: &mut Draw) -> Option<Picture> {
+    let onto = Similarity::between(&face.landmarks, &donor.landmarks)?;
+    let (width, height) = (face.picture.width(), face.picture.height());
+    let moved = donor.picture.warped(width, height, &onto);
+    let coloured =
+        if draw.chance(0.85) { colour::transferred(&moved, &face.picture, weights) } else { moved };
+    Some(match draw.chance(0.5) {
+        // A generator's faces are often coarser than their surroundings.
+        true => coloured.coarsened(draw.within(0.4, 0.9)),
+        false => coloured,
+    })
+}
+
+/// Unsharp mask.
+fn sharpened(picture: Picture, strength: f32) -> Picture {
+    let soft = picture.clone().blurred(1.0);
+    let mut sharp = picture;
+    for (pixel, soft) in sharp.pixels.iter_mut().zip(&soft.pixels) {
+        *pixel = std::array::from_fn(|c| (pixel[c] + strength * (pixel[c] - soft[c])).clamp(0.0, 255.0));
+    }
+    sharp
+}
+
+/// A whole frame with its face forged, in the frame's own pixels: for demonstrations.
+pub fn forged_frame(
+    frame: &Frame,
+    landmarks: &[Point; 5],
+    manipulation: Manipulation,
+    seed: u64,
+) -> Option<Frame> {
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    let face = WideFace { picture: Picture::from_rgb(width, height, frame.rgb()), landmarks: *landmarks };
+    let mut draw = Draw::new(seed, Purpose::Evaluation, 0);
+    let recipe = Recipe { ratio: 1.0, ..Recipe::drawn(manipulation, 0, &mut draw) };
+    let forged = recipe.forge(&face, None, &mut draw)?;
+    Frame::new(frame.width(), frame.height(), forged.to_rgb())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A face of smooth shades with fine grain, 352 × 352, with the template's landmarks.
+    pub(crate) fn face(seed: u64) -> WideFace {
+        let mut draw = Draw::new(seed, Purpose::Noise, 1);
+        let tint = [draw.within(90.0, 190.0), draw.within(80.0, 150.0), draw.within(70.0, 130.0)];
+        let waves = [draw.within(10.0, 40.0), draw.within(0.02, 0.06)];
+        let mut rgb = Vec::new();
+        for at in 0..352 * 352 {
+            let (x, y) = ((at % 352) as f32, (at / 352) as f32);
+            let shade = waves[0] * (x * waves[1]).sin() * (y * waves[1]).cos() + 3.0 * draw.normal();
+            rgb.extend(tint.map(|tint| (tint + shade) as u8));
+        }
+        let landmarks = [(145.0, 168.0), (207.0, 168.0), (176.0, 204.0), (151.0, 240.0), (202.0, 240.0)];
+        WideFace {
+            picture: Picture::from_rgb(352, 352, &rgb),
+            landmarks: landmarks.map(|(x, y)| Point { x, y }),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_forgery_is_a_function_of_its_draw_and_leaves_the_distance_alone(index in any::<u64>(), kind in 0usize..3) {
+            let (target, donor) = (face(1), face(2));
+            let forge = |index| {
+                let mut draw = Draw::new(9, Purpose::Pair, index);
+                let recipe = Recipe::drawn(Manipulation::ALL[kind], 1, &mut draw);
+                let donor = recipe.donor.map(|_| &donor);
+                (recipe, recipe.forge(&target, donor, &mut draw).unwrap())
+            };
+            let (recipe, forged) = forge(index);
+            prop_assert_eq!(&forged, &forge(index).1);
+            prop_assert_eq!(recipe.donor.is_some() && kind == 0, false);
+            let changed = forged.pixels.iter().zip(&target.picture.pixels).filter(|(a, b)| a != b).count();
+            prop_assert!(changed > 100, "{changed} pixels changed");
+            if recipe.donor.is_some() {
+                let middle = FaceFrame::of(&target.landmarks).unwrap();
+                for (at, (a, b)) in forged.pixels.iter().zip(&target.picture.pixels).enumerate() {
+                    let (x, y) = ((at % 352) as f32, (at / 352) as f32);
+                    let far = (x - middle.centre().x).hypot(y - middle.centre().y) > mask::REACH * middle.height();
+                    prop_assert!(!far || a == b, "a pixel far from the face changed at {x} {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_pictures_of_a_pair_go_through_the_same_losses() {
+        // An authentic picture taken for the forged one must come out the same, whatever was drawn.
+        let target = face(3);
+        for index in 0..20 {
+            let mut draw = Draw::new(4, Purpose::Pair, index);
+            let (view, losses) = (View::drawn(352, &mut draw), Degradation::training(&mut draw));
+            let once = losses.apply(view.of(&target.picture));
+            assert_eq!(once, losses.apply(view.of(&target.picture.clone())));
+            assert_eq!(once.len(), 256 * 256 * 3);
+        }
+    }
+
+    #[test]
+    fn a_frame_is_forged_in_its_own_pixels() {
+        let wide = face(5);
+        let frame = Frame::new(352, 352, wide.picture.to_rgb()).unwrap();
+        let forged = forged_frame(&frame, &wide.landmarks, Manipulation::SelfBlended, 1).unwrap();
+        assert_eq!((forged.width(), forged.height()), (352, 352));
+        assert_ne!(forged.rgb(), frame.rgb());
+        assert!(forged_frame(&frame, &[Point::default(); 5], Manipulation::SelfBlended, 1).is_none());
+    }
+}

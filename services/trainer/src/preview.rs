@@ -1,0 +1,53 @@
+//! `touchstone-train preview`: a contact sheet of what the network is taught.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::arguments::{Preview, Shared};
+use crate::faces::{identity_of, photos, write_whole};
+use crate::forge::Manipulation;
+use crate::pairs::Pairs;
+use crate::shared;
+use crate::sheet::{Mark, Sheet, Tile};
+
+/// Side of a tile of the sheet, in pixels.
+const SIDE: usize = forensics::CROP_SIDE;
+
+/// Pairs as training draws them: above the face, below its forgery.
+pub(crate) fn preview(what: &Preview, with: &Shared) -> Result<()> {
+    let folder = what.out.with_extension("faces");
+    let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, &folder, with)?;
+    harvest.report().iter().for_each(|line| shared::say(line));
+    harvest.at_least(2)?;
+    let everyone = (0..faces.faces.len()).collect();
+    let pairs = Pairs::new(Arc::new(faces), everyone, what.seed);
+    let mut sheet =
+        Sheet::new("What the network is taught: each face above its forgery, after the same losses");
+    for manipulation in Manipulation::ALL {
+        let (mut above, mut below) = (Vec::new(), Vec::new());
+        let mut index = 0;
+        while (above.len() as u64) < what.pairs {
+            let pair = pairs.learned(index)?;
+            index += 1;
+            if pair.recipe.manipulation != manipulation {
+                continue;
+            }
+            let (region, ratio) = (format!("{:?}", pair.recipe.region).to_lowercase(), pair.recipe.ratio);
+            above.push(
+                Tile::new(SIDE, &pair.authentic, Mark::Authentic)?
+                    .caption(format!("sample {}", index - 1), "authentic"),
+            );
+            let donor = if pair.recipe.donor.is_some() { "donor" } else { "itself" };
+            below.push(
+                Tile::new(SIDE, &pair.forged, Mark::Forged)?
+                    .caption(format!("{region}, {donor}"), format!("strength {ratio}")),
+            );
+        }
+        sheet = sheet.row(manipulation.as_str(), above).row("", below);
+    }
+    write_whole(&what.out, sheet.to_svg().as_bytes())?;
+    std::fs::remove_dir_all(&folder)?;
+    shared::say(&format!("{}: open it in a browser", what.out.display()));
+    Ok(())
+}

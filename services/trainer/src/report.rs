@@ -1,0 +1,318 @@
+//! What an evaluation found: numbers with intervals, and pictures.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use forensics::{Calibration, Thresholds};
+use serde::Serialize;
+
+use crate::faces::write_whole;
+use crate::metrics::{
+    Confusion, Estimate, Ranking, Resampling, Scored, bootstrap, confusion, reliability, roc,
+};
+use crate::plots::{self, Group, Part, RocCurve};
+use crate::samples::{AUTHENTIC, Condition, Sample, scores};
+
+/// Everything that was measured. Intervals are 95 %, by bootstrap over identities.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Report {
+    pub(crate) identities: usize,
+    pub(crate) pictures: usize,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) alarms: Vec<Alarms>,
+    pub(crate) groups: Vec<Property>,
+}
+
+/// How well one kind of forgery is told from the authentic, under one condition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Row {
+    pub(crate) condition: Condition,
+    /// Which forgeries; all of them together in the last row of a condition.
+    pub(crate) kind: String,
+    pub(crate) authentic: usize,
+    pub(crate) forged: usize,
+    pub(crate) auc: Option<Estimate>,
+    /// Of media, each the mean of its pictures; where media have more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) media_auc: Option<Estimate>,
+    pub(crate) equal_error_rate: Option<Estimate>,
+    pub(crate) average_precision: Option<Estimate>,
+    pub(crate) tpr_at_1_percent_fpr: Option<Estimate>,
+}
+
+/// What verdicts would say, under one condition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Alarms {
+    pub(crate) condition: Condition,
+    /// Share of the authentic that are LIKELY_FORGED.
+    pub(crate) false_alarms: Option<Estimate>,
+    /// Ten bins of equal mass, under a 50/50 prior.
+    pub(crate) calibration_error: Option<Estimate>,
+    pub(crate) confusion: Option<Confusion>,
+}
+
+/// AUC by one property of the samples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Property {
+    pub(crate) name: &'static str,
+    pub(crate) parts: Vec<Share>,
+}
+
+/// The samples with one value of a property.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) pictures: usize,
+    pub(crate) auc: Option<Estimate>,
+}
+
+/// Rows of all forgeries together.
+pub(crate) const ALL: &str = "all";
+
+impl Report {
+    pub(crate) fn of(samples: &[Sample], calibration: &Calibration, thresholds: Option<Thresholds>) -> Self {
+        let mut identities: Vec<&str> = samples.iter().map(|sample| &*sample.identity).collect();
+        identities.sort_unstable();
+        identities.dedup();
+        let mut kinds: Vec<&str> =
+            samples.iter().map(|sample| &*sample.kind).filter(|kind| *kind != AUTHENTIC).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let (mut rows, mut alarms) = (Vec::new(), Vec::new());
+        for condition in Condition::ALL {
+            let here: Vec<Sample> =
+                samples.iter().filter(|sample| sample.condition == condition).cloned().collect();
+            if here.is_empty() {
+                continue;
+            }
+            for kind in kinds.iter().copied().chain((kinds.len() != 1).then_some(ALL)) {
+                rows.push(Row::of(&here, condition, kind));
+            }
+            alarms.push(Alarms::of(&scores(&here, |_| true), condition, calibration, thresholds));
+        }
+        Self {
+            identities: identities.len(),
+            pictures: samples.len(),
+            rows,
+            alarms,
+            groups: properties(samples),
+        }
+    }
+
+    /// For the terminal and the card: Markdown.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::from(
+            "| condition | forgeries | AUC | EER | average precision | TPR at 1 % FPR |\n|---|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let cells =
+                [row.auc, row.equal_error_rate, row.average_precision, row.tpr_at_1_percent_fpr].map(shown);
+            text += &format!(
+                "| {} | {} ({}) | {} |\n",
+                row.condition.as_str(),
+                row.kind,
+                row.forged,
+                cells.join(" | ")
+            );
+        }
+        text += "\n| condition | authentic called LIKELY_FORGED | calibration error | authentic → forged / inconclusive / \
+                 authentic | forged → forged / inconclusive / authentic |\n|---|---|---|---|---|\n";
+        for alarms in &self.alarms {
+            let outcomes = alarms.confusion.map(|found| [found.of_authentic, found.of_forged]);
+            let [authentic, forged] = match outcomes {
+                Some(both) => {
+                    both.map(|of| format!("{} / {} / {}", of.forged, of.inconclusive, of.authentic))
+                }
+                None => std::array::from_fn(|_| "no thresholds".to_owned()),
+            };
+            text += &format!(
+                "| {} | {} | {} | {authentic} | {forged} |\n",
+                alarms.condition.as_str(),
+                shown(alarms.false_alarms),
+                shown(alarms.calibration_error)
+            );
+        }
+        text
+    }
+
+    /// AUC by property, as Markdown.
+    pub(crate) fn property_table(&self) -> String {
+        let mut text = String::from("| property | value | pictures | AUC |\n|---|---|---|---|\n");
+        for property in &self.groups {
+            for part in &property.parts {
+                text += &format!(
+                    "| {} | {} | {} | {} |\n",
+                    property.name,
+                    part.name,
+                    part.pictures,
+                    shown(part.auc)
+                );
+            }
+        }
+        text
+    }
+}
+
+/// `0.953 (0.941–0.964)`.
+pub(crate) fn shown(estimate: Option<Estimate>) -> String {
+    estimate.map_or_else(
+        || "undefined".to_owned(),
+        |Estimate { value, low, high }| format!("{value:.3} ({low:.3}–{high:.3})"),
+    )
+}
+
+fn estimate(scored: &[Scored], statistic: impl Fn(&Ranking) -> Option<f64> + Sync) -> Option<Estimate> {
+    bootstrap(scored, statistic, Resampling::default())
+}
+
+impl Row {
+    fn of(here: &[Sample], condition: Condition, kind: &str) -> Self {
+        let wanted = |sample: &Sample| !sample.is_forged() || kind == ALL || sample.kind == kind;
+        let scored = scores(here, wanted);
+        let forged = scored.iter().filter(|scored| scored.forged).count();
+        let media = media(here, wanted);
+        Self {
+            condition,
+            kind: kind.to_owned(),
+            authentic: scored.len() - forged,
+            forged,
+            auc: estimate(&scored, Ranking::auc),
+            media_auc: (media.len() < scored.len()).then(|| estimate(&media, Ranking::auc)).flatten(),
+            equal_error_rate: estimate(&scored, Ranking::equal_error_rate),
+            average_precision: estimate(&scored, Ranking::average_precision),
+            tpr_at_1_percent_fpr: estimate(&scored, |ranking| ranking.tpr_at_fpr(0.01)),
+        }
+    }
+}
+
+/// One score for each medium: the mean of its pictures' logits.
+fn media(here: &[Sample], wanted: impl Fn(&Sample) -> bool) -> Vec<Scored> {
+    let mut sums: std::collections::BTreeMap<(&str, bool), (Sample, f32)> = std::collections::BTreeMap::new();
+    for sample in here.iter().filter(|sample| wanted(sample)) {
+        let entry = sums
+            .entry((&*sample.group, sample.is_forged()))
+            .or_insert_with(|| (Sample { logit: 0.0, ..sample.clone() }, 0.0));
+        entry.0.logit += sample.logit;
+        entry.1 += 1.0;
+    }
+    let means: Vec<Sample> =
+        sums.into_values().map(|(sample, count)| Sample { logit: sample.logit / count, ..sample }).collect();
+    scores(&means, |_| true)
+}
+
+impl Alarms {
+    fn of(
+        scored: &[Scored],
+        condition: Condition,
+        calibration: &Calibration,
+        thresholds: Option<Thresholds>,
+    ) -> Self {
+        let calibrated = *calibration != Calibration::None;
+        Self {
+            condition,
+            false_alarms: thresholds.and_then(|found| {
+                estimate(scored, |ranking| ranking.false_alarms(calibration, found.forged))
+            }),
+            calibration_error: calibrated
+                .then(|| estimate(scored, |ranking| ranking.calibration_error(calibration)))
+                .flatten(),
+            confusion: thresholds.map(|thresholds| confusion(scored, calibration, thresholds)),
+        }
+    }
+}
+
+/// Blending strength, JPEG quality and face size, over the samples as drawn (or whatever there is).
+fn properties(samples: &[Sample]) -> Vec<Property> {
+    let drawn = samples.iter().any(|sample| sample.condition == Condition::AsDrawn);
+    let here: Vec<Sample> =
+        samples.iter().filter(|sample| !drawn || sample.condition == Condition::AsDrawn).cloned().collect();
+    let part = |name: String, wanted: &dyn Fn(&Sample) -> bool| {
+        let scored = scores(&here, wanted);
+        Share { name, pictures: scored.len(), auc: estimate(&scored, Ranking::auc) }
+    };
+    let strengths = [0.25, 0.5, 0.75, 1.0].map(|strength: f32| {
+        part(format!("{strength}"), &move |sample| !sample.is_forged() || sample.strength == strength)
+    });
+    let band = |low: u8, high: u8| {
+        part(format!("{low} to {high}"), &move |sample| {
+            sample.jpeg.is_some_and(|quality| (low..=high).contains(&quality))
+        })
+    };
+    let qualities =
+        [part("none".to_owned(), &|sample| sample.jpeg.is_none()), band(90, 100), band(70, 89), band(40, 69)];
+    let sizes = [(0.0, 96.0), (96.0, 160.0), (160.0, 240.0), (240.0, f32::INFINITY)].map(|(low, high)| {
+        let name = if high.is_finite() { format!("{low} to {high} px") } else { format!("{low} px or more") };
+        part(name, &move |sample| (low..high).contains(&sample.face_size))
+    });
+    let filled = |parts: Vec<Share>| parts.into_iter().filter(|part| part.pictures > 0).collect::<Vec<_>>();
+    let all = [
+        ("blending strength", filled(strengths.into())),
+        ("JPEG quality", filled(qualities.into())),
+        ("face size", filled(sizes.into())),
+    ];
+    all.into_iter()
+        .filter(|(_, parts)| parts.len() > 1)
+        .map(|(name, parts)| Property { name, parts })
+        .collect()
+}
+
+/// ROC, reliability, scores and properties as pictures in `folder`; their names.
+pub(crate) fn draw(
+    folder: &Path,
+    samples: &[Sample],
+    report: &Report,
+    calibration: &Calibration,
+    thresholds: Option<Thresholds>,
+) -> Result<Vec<&'static str>> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let last = if samples.iter().any(|sample| sample.condition == Condition::AsDrawn) {
+        Condition::AsDrawn
+    } else {
+        Condition::Untouched
+    };
+    let mut drawn = Vec::new();
+    let mut picture = |name: &'static str, svg: String| -> Result<()> {
+        drawn.push(name);
+        write_whole(&folder.join(name), svg.as_bytes())
+    };
+    let title = |what: &str| format!("{what}, {}", last.as_str());
+    let curves: Vec<_> = report
+        .rows
+        .iter()
+        .filter(|row| row.condition == last)
+        .filter_map(|row| {
+            let wanted = |sample: &Sample| {
+                sample.condition == last
+                    && (!sample.is_forged() || row.kind == ALL || sample.kind == row.kind)
+            };
+            Some((&*row.kind, roc(&scores(samples, wanted))?, row.auc?))
+        })
+        .collect();
+    let curves: Vec<RocCurve<'_>> =
+        curves.iter().map(|(name, points, auc)| RocCurve { name, points, auc: *auc }).collect();
+    picture("roc.svg", plots::roc(&title("Receiver operating characteristic"), &curves))?;
+    let scored = scores(samples, |sample| sample.condition == last);
+    if *calibration != Calibration::None {
+        if let Some(found) = reliability(&scored, calibration) {
+            picture("reliability.svg", plots::reliability(&title("Reliability"), &found))?;
+        }
+        picture("scores.svg", plots::scores(&title("Scores"), &scored, calibration, thresholds))?;
+    }
+    let parts: Vec<Vec<Part<'_>>> = report
+        .groups
+        .iter()
+        .map(|group| {
+            group
+                .parts
+                .iter()
+                .map(|part| Part { name: &part.name, count: part.pictures, auc: part.auc })
+                .collect()
+        })
+        .collect();
+    let groups: Vec<Group<'_>> =
+        report.groups.iter().zip(&parts).map(|(group, parts)| Group { name: group.name, parts }).collect();
+    if !groups.is_empty() {
+        picture("properties.svg", plots::groups(&title("AUC by property"), &groups))?;
+    }
+    Ok(drawn)
+}

@@ -1,0 +1,123 @@
+//! A training run's folder: what is needed to go on after a stop, and what a person wants to see meanwhile.
+//!
+//! `faces.json`, `faces.rgb`: the faces found. `split.json`: who is learned from. `checkpoint.safetensors`: all that the
+//! next step depends on. `log.jsonl`: a line for every reported step and validation. `curves.svg`: the same as a picture.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use models::tensor_file::TensorFile;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::faces::write_whole;
+use crate::learner::{Learner, Pace};
+
+/// A run's folder.
+pub(crate) struct Run {
+    folder: PathBuf,
+    log: File,
+}
+
+/// What must be the same when a run goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) preset: String,
+    pub(crate) start: String,
+    pub(crate) precision: String,
+    pub(crate) pairs: usize,
+    pub(crate) pace: Pace,
+    /// Digest of the faces and their sides.
+    pub(crate) data: String,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// Steps done.
+    pub(crate) step: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loss: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gradient: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) images_per_second: Option<f64>,
+    /// Share of the time that the device waited for batches, in [0, 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<f64>,
+    /// AUC on the validation side, by manipulation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) validation: BTreeMap<String, f64>,
+}
+
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const LOG: &str = "log.jsonl";
+/// Weights, averages and moments of the full network are 0.9 GB.
+const CHECKPOINT_BYTES_MAX: u64 = 4 << 30;
+
+impl Run {
+    /// Opens the folder. With `resume`, the learner goes on where the checkpoint left it, and the log loses what came later;
+    /// without, there must be no checkpoint.
+    pub(crate) fn open(
+        folder: &Path,
+        settings: &Settings,
+        resume: bool,
+        learner: &mut Learner,
+    ) -> Result<Self> {
+        let checkpoint = folder.join(CHECKPOINT);
+        if checkpoint.exists() {
+            let shown = checkpoint.display();
+            ensure!(resume, "{shown} exists: --resume goes on from it, another --run starts anew");
+            let file = TensorFile::read(&checkpoint, CHECKPOINT_BYTES_MAX)?;
+            let kept = file.metadata.get("settings").with_context(|| format!("{shown}: not a checkpoint"))?;
+            let kept: Settings =
+                serde_json::from_str(kept).with_context(|| format!("{shown}: its settings"))?;
+            ensure!(kept == *settings, "{shown} belongs to other settings: {kept:?}; these are {settings:?}");
+            learner.restore(&file.tensors).with_context(|| shown.to_string())?;
+        }
+        let path = folder.join(LOG);
+        let lines = lines(&path)?;
+        let kept = lines.iter().filter(|line| line.step <= learner.done());
+        let text: String = kept.map(text_of).collect::<Result<_>>()?;
+        write_whole(&path, text.as_bytes())?;
+        let log = OpenOptions::new().append(true).open(&path).with_context(|| path.display().to_string())?;
+        Ok(Self { folder: folder.to_owned(), log })
+    }
+
+    pub(crate) fn note(&mut self, line: &Line) -> Result<()> {
+        self.log.write_all(text_of(line)?.as_bytes()).context(LOG)
+    }
+
+    /// On disk when this returns; before, the old one is.
+    pub(crate) fn save(&self, learner: &Learner, settings: &Settings) -> Result<()> {
+        let metadata = HashMap::from([("settings".to_owned(), serde_json::to_string(settings)?)]);
+        let file = TensorFile { tensors: learner.state()?, metadata };
+        write_whole(&self.folder.join(CHECKPOINT), &file.to_bytes()?)
+    }
+
+    pub(crate) fn lines(&self) -> Result<Vec<Line>> {
+        lines(&self.folder.join(LOG))
+    }
+}
+
+fn text_of(line: &Line) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string(line)?))
+}
+
+/// The log's whole lines; a crash may have cut the last one.
+fn lines(path: &Path) -> Result<Vec<Line>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok());
+    whole
+        .map(|line| serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display())))
+        .collect()
+}

@@ -1,0 +1,138 @@
+//! Which faces are learned from, which are looked at while learning, and which are touched once, at the end.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::faces::Face;
+use crate::similar;
+
+/// A side of the split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Side {
+    /// Learned from.
+    Train,
+    /// Looked at while learning; calibration and thresholds are fitted on it.
+    Validation,
+    /// Touched once, for the table.
+    Test,
+}
+
+/// The faces' sides, as kept beside the weights: names and photos as digests only, enough to know them again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Split {
+    /// How sides are decided, for people.
+    pub(crate) rule: String,
+    pub(crate) faces: Vec<Placed>,
+}
+
+/// A face and its side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Placed {
+    pub(crate) side: Side,
+    /// The first 16 digits of the SHA-256 of the identity's name.
+    pub(crate) identity: String,
+    /// The perceptual hash, 16 digits.
+    pub(crate) photo: String,
+}
+
+impl Split {
+    pub(crate) fn of(faces: &[Face]) -> Self {
+        let placed = |(side, face): (Side, &Face)| Placed {
+            side,
+            identity: short(&face.identity),
+            photo: format!("{:016x}", face.fingerprint),
+        };
+        Self { rule: RULE.to_owned(), faces: sides(faces).into_iter().zip(faces).map(placed).collect() }
+    }
+
+    /// Numbers of the faces on that side.
+    pub(crate) fn members(&self, side: Side) -> Vec<usize> {
+        let on = self.faces.iter().enumerate().filter(|(_, placed)| placed.side == side);
+        on.map(|(index, _)| index).collect()
+    }
+
+    /// Whether the identity or a near-duplicate of the photo was learned from or validated with.
+    pub(crate) fn knows(&self, face: &Face) -> bool {
+        let identity = short(&face.identity);
+        self.faces.iter().filter(|placed| placed.side != Side::Test).any(|placed| {
+            let photo = u64::from_str_radix(&placed.photo, 16).unwrap_or_default();
+            placed.identity == identity || (photo ^ face.fingerprint).count_ones() <= similar::NEAR
+        })
+    }
+
+    /// Changes with any face or side.
+    pub(crate) fn digest(&self) -> String {
+        let lines =
+            self.faces.iter().map(|face| format!("{:?} {} {}\n", face.side, face.identity, face.photo));
+        hex::encode(Sha256::digest(lines.collect::<String>()))
+    }
+}
+
+fn short(identity: &str) -> String {
+    hex::encode(Sha256::digest(identity.as_bytes()))[..16].to_owned()
+}
+
+const RULE: &str = "SHA-256 of the identity's name (identities that share a near-duplicate photo count as one, under the \
+                    first of their names) modulo 100: below 17 test, below 27 validation, else train";
+
+/// Percent of the identities that are tested with, and that are validated with.
+const TEST: u64 = 17;
+const VALIDATION: u64 = 10;
+
+/// The side of each face: a function of the names alone, so that neither order nor number of the photos nor any result can
+/// move an identity. SHA-256 of the first name of a group (identities that share a near-duplicate photo are one group)
+/// modulo 100: below 17 test, below 27 validation, else training.
+pub(crate) fn sides(faces: &[Face]) -> Vec<Side> {
+    let named: Vec<(&str, u64)> = faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
+    let groups = similar::groups(&named);
+    let first_name = |group: usize| {
+        let members = groups.iter().zip(faces).filter(|(of, _)| **of == group);
+        members.map(|(_, face)| &*face.identity).min().unwrap_or_default()
+    };
+    let mut sides = std::collections::HashMap::new();
+    groups.iter().map(|&group| *sides.entry(group).or_insert_with(|| side(first_name(group)))).collect()
+}
+
+fn side(name: &str) -> Side {
+    let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
+    let place = digest[..8].iter().fold(0u64, |number, byte| (number << 8 | u64::from(*byte)) % 100);
+    match place {
+        place if place < TEST => Side::Test,
+        place if place < TEST + VALIDATION => Side::Validation,
+        _ => Side::Train,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(identity: &str, fingerprint: u64) -> Face {
+        let path = format!("{identity}.jpg").into();
+        Face { identity: identity.to_owned(), path, landmarks: [[0.0; 2]; 5], size: 100.0, fingerprint }
+    }
+
+    #[test]
+    fn a_name_decides_whatever_stands_beside_it() {
+        let fingerprint = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let faces: Vec<Face> =
+            (0..2000).map(|index| face(&format!("p{index}"), fingerprint(index))).collect();
+        let all = sides(&faces);
+        let share = |side| all.iter().filter(|found| **found == side).count() as f64 / 2000.0;
+        assert!((share(Side::Test) - 0.17).abs() < 0.03, "{}", share(Side::Test));
+        assert!((share(Side::Validation) - 0.10).abs() < 0.03, "{}", share(Side::Validation));
+        let reversed: Vec<Face> = faces.iter().rev().take(500).cloned().collect();
+        assert!(sides(&reversed).iter().rev().eq(&all[1500..]));
+    }
+
+    #[test]
+    fn neither_an_identity_nor_a_photo_stands_on_two_sides() {
+        let mut faces: Vec<Face> =
+            (0..200u64).map(|i| face(&format!("p{}", i / 2), i * 0x0101_0101)).collect();
+        faces.push(face("another-name", faces[0].fingerprint ^ 1));
+        let found = sides(&faces);
+        assert!(found.chunks(2).take(100).all(|pair| pair[0] == pair[1]));
+        assert_eq!(found[0], found[200], "the same photo under another name");
+    }
+}
