@@ -14,7 +14,7 @@ use crate::faces::{Faces, identity_of, photos, write_whole};
 use crate::labels;
 use crate::pairs::Pairs;
 use crate::report::{self, Report};
-use crate::samples::{Condition, Sample, judged, labelled, scores};
+use crate::samples::{Condition, Judge, Sample, judged, labelled, scores};
 use crate::shared;
 use crate::split::Split;
 
@@ -24,7 +24,7 @@ const SEED: u64 = 20_261_127;
 /// Judges a bundle and says how good it is.
 pub(crate) fn evaluate(what: &Evaluate, with: &Shared) -> Result<()> {
     let mut detector = detector(&what.bundle, with)?;
-    let samples = samples(&what.bundle, &what.data, what.draws, &Condition::ALL, &mut detector, with)?;
+    let samples = samples((&what.bundle, &what.data), what.draws, &Condition::ALL, &mut detector, with)?;
     let report = Report::of(&samples, &detector.calibration(), detector.thresholds());
     shared::print(&format!(
         "{} people, {} pictures\n\n{}\n{}",
@@ -47,8 +47,7 @@ pub(crate) fn evaluate(what: &Evaluate, with: &Shared) -> Result<()> {
 pub(crate) fn calibrate(what: &Calibrate, with: &Shared) -> Result<()> {
     let mut detector = detector(&what.bundle, with)?;
     let samples = samples(
-        &what.bundle,
-        &what.data,
+        (&what.bundle, &what.data),
         what.draws,
         &[Condition::AsDrawn, Condition::Untouched],
         &mut detector,
@@ -93,8 +92,7 @@ fn detector(folder: &Path, with: &Shared) -> Result<TwoStream> {
 
 /// Judged samples of a folder of photos or of a manifest. Identities and photos that the bundle knows are left out.
 fn samples(
-    bundle: &Path,
-    data: &Path,
+    (bundle, data): (&Path, &Path),
     draws: u64,
     conditions: &[Condition],
     detector: &mut TwoStream,
@@ -115,10 +113,9 @@ fn samples(
     let members = unknown(bundle, &faces)?;
     ensure!(!members.is_empty(), "no picture is left to judge: {}", harvest.report().join("; "));
     let progress = shared::progress("judged");
-    let mut score = |crops: &[Vec<u8>]| score(detector, crops);
     match labels {
-        None => judged(&Pairs::new(Arc::new(faces), members, SEED), draws, conditions, &mut score, &progress),
-        Some(labels) => labelled(&faces, &members, &labels, &mut score, &progress),
+        None => judged(&Pairs::new(Arc::new(faces), members, SEED), draws, conditions, detector, &progress),
+        Some(labels) => labelled(&faces, &members, &labels, detector, &progress),
     }
 }
 
@@ -143,14 +140,16 @@ fn unknown(bundle: &Path, faces: &Faces) -> Result<Vec<usize>> {
     Ok(members)
 }
 
-fn score(detector: &mut TwoStream, crops: &[Vec<u8>]) -> Result<Vec<f32>> {
-    let mut logits = Vec::with_capacity(crops.len());
-    for piece in crops.chunks(detector.batch_max()) {
-        let mut batch = CropBatch::with_capacity(piece.len());
-        if !piece.iter().all(|crop| batch.push(crop)) {
-            bail!("a crop is not 256 × 256 pixels");
+impl Judge for TwoStream {
+    fn score(&mut self, crops: &[Vec<u8>]) -> Result<Vec<f32>> {
+        let mut logits = Vec::with_capacity(crops.len());
+        for piece in crops.chunks(self.batch_max()) {
+            let mut batch = CropBatch::with_capacity(piece.len());
+            if !piece.iter().all(|crop| batch.push(crop)) {
+                bail!("a crop is not 256 × 256 pixels");
+            }
+            logits.extend(ForgeryDetector::score(self, &batch)?.iter().map(|logit| logit.get()));
         }
-        logits.extend(detector.score(&batch)?.iter().map(|logit| logit.get()));
+        Ok(logits)
     }
-    Ok(logits)
 }

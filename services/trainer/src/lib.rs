@@ -1,13 +1,13 @@
 //! Makes, measures and calibrates models: photos in, a calibrated bundle out.
 //!
-//! Photos become faces ([`faces`]) on one side of a split ([`split`]); the [`forge`] makes forgeries of them, sample by
-//! number ([`pairs`]), ahead of the device ([`loader`]); the [`learner`] takes a step, the [`run_folder`] keeps it. What came out
-//! is judged ([`samples`]), measured ([`metrics`]) and calibrated ([`calibrate`]); [`plots`] and [`sheet`] draw.
+//! Photos become faces (`faces`) on one side of a split (`split`); the [`forge`] makes forgeries of them, sample by
+//! number (`pairs`), ahead of the device (`loader`); the `learner` takes a step, the `run_folder` keeps it. What came out
+//! is judged (`samples`), measured ([`metrics`]) and calibrated ([`calibrate`]); [`plots`] and [`sheet`] draw.
 //!
 //! The network is `models`' own: one definition serves training and inference. Nothing here serves, and no service depends
 //! on it.
 //!
-//! Start reading at [`train`], which is the story; then [`forge`].
+//! Start reading at `train`, which is the story; then [`forge`].
 //!
 //! Before you change anything: every sample is a pure function of (faces, seed, number), and a stop changes nothing;
 //! draws of one identity are not independent, so whatever claims an interval resamples by identity; the test side is

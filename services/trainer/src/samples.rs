@@ -15,6 +15,12 @@ use crate::labels::Labelled;
 use crate::metrics::Scored;
 use crate::pairs::Pairs;
 
+/// A network that gives crops their scores.
+pub(crate) trait Judge {
+    /// Forged minus authentic, for each crop of u8 RGB `[256, 256, 3]`.
+    fn score(&mut self, crops: &[Vec<u8>]) -> Result<Vec<f32>>;
+}
+
 /// What a sample went through before it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -83,12 +89,12 @@ impl Condition {
 }
 
 /// Judges `draws` samples of every face of `pairs`: the face itself and one forgery of each kind, under each of `conditions`.
-/// `score` gets crops of u8 RGB `[256, 256, 3]`, some at a time; the forge works ahead on a thread of its own.
+/// The forge works ahead on a thread of its own.
 pub(crate) fn judged(
     pairs: &Pairs,
     draws: u64,
     conditions: &[Condition],
-    score: &mut dyn FnMut(&[Vec<u8>]) -> Result<Vec<f32>>,
+    judge: &mut dyn Judge,
     progress: &ProgressBar,
 ) -> Result<Vec<Sample>> {
     progress.set_length(pairs.len() as u64 * draws);
@@ -111,7 +117,7 @@ pub(crate) fn judged(
         let mut judged = Vec::new();
         for made in receive {
             let (mut samples, crops): (Vec<Sample>, Vec<Vec<u8>>) = made?.into_iter().unzip();
-            for (sample, logit) in samples.iter_mut().zip(score(&crops)?) {
+            for (sample, logit) in samples.iter_mut().zip(judge.score(&crops)?) {
                 sample.logit = logit;
             }
             judged.append(&mut samples);
@@ -176,7 +182,7 @@ pub(crate) fn labelled(
     faces: &Faces,
     members: &[usize],
     labels: &BTreeMap<PathBuf, Labelled>,
-    score: &mut dyn FnMut(&[Vec<u8>]) -> Result<Vec<f32>>,
+    judge: &mut dyn Judge,
     progress: &ProgressBar,
 ) -> Result<Vec<Sample>> {
     progress.set_length(members.len() as u64);
@@ -187,7 +193,7 @@ pub(crate) fn labelled(
         let picture = View::MIDDLE.of(&faces.wide(member)?.picture);
         let conditions = [Condition::Untouched, Condition::Jpeg75];
         let crops = conditions.map(|condition| condition.losses(&Degradation::none()).apply(picture.clone()));
-        for (condition, logit) in conditions.into_iter().zip(score(&crops)?) {
+        for (condition, logit) in conditions.into_iter().zip(judge.score(&crops)?) {
             judged.push(Sample {
                 identity: face.identity.clone(),
                 number: 0,

@@ -6,6 +6,8 @@ use models::two_stream::{Network, cpu_piece};
 use models::{Fusion, InferenceMode, TwoStreamWeights};
 use tch::{Device, Kind, Tensor};
 
+use crate::samples::Judge;
+
 /// Scores crops with given weights.
 pub(crate) struct Scorer {
     network: Network,
@@ -25,9 +27,10 @@ impl Scorer {
     pub(crate) fn piece(&self) -> usize {
         if self.device == Device::Cpu { cpu_piece() } else { CUDA_PIECE }
     }
+}
 
-    /// Forged minus authentic, for each crop of u8 RGB `[256, 256, 3]`.
-    pub(crate) fn score(&self, crops: &[Vec<u8>]) -> Result<Vec<f32>> {
+impl Judge for Scorer {
+    fn score(&mut self, crops: &[Vec<u8>]) -> Result<Vec<f32>> {
         let _inference = InferenceMode::enter();
         let side = CROP_SIDE as i64;
         let mut logits = Vec::with_capacity(crops.len());

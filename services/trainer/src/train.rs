@@ -215,9 +215,9 @@ impl Session<'_> {
     }
 
     fn judged(&self, weights: &TwoStreamWeights, draws: u64, title: &'static str) -> Result<Vec<Sample>> {
-        let scorer = Scorer::new(weights, self.engine.device)?;
+        let mut scorer = Scorer::new(weights, self.engine.device)?;
         let progress = shared::progress(title);
-        judged(&self.validated, draws, &[Condition::AsDrawn], &mut |crops| scorer.score(crops), &progress)
+        judged(&self.validated, draws, &[Condition::AsDrawn], &mut scorer, &progress)
     }
 }
 

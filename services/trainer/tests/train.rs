@@ -30,12 +30,12 @@ fn portrait(astronaut: &Frame, person: u32) -> Vec<u8> {
     for (x, y, pixel) in picture.enumerate_pixels_mut() {
         let (u, v) = (x as f32 / width as f32, y as f32 / height as f32);
         let light = 1.0 + 0.4 * (u * across * 6.3 + person as f32).sin() * (v * down * 6.3).cos();
-        let from = if person % 2 == 0 { x } else { width - 1 - x };
+        let from = if person.is_multiple_of(2) { x } else { width - 1 - x };
         *pixel =
             image::Rgb(astronaut.pixel(from, y).map(|value| (f32::from(value) * light).min(255.0) as u8));
     }
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("encoding into memory succeeds");
     bytes.into_inner()
 }
 
@@ -43,13 +43,17 @@ fn portrait(astronaut: &Frame, person: u32) -> Vec<u8> {
 fn photos(folder: &Path) {
     let samples = root().join(".deps/samples");
     let astronaut = std::fs::read(samples.join("astronaut.png")).expect("`make setup` fetches the samples");
-    let astronaut = media::decode(&astronaut, &media::DecodeLimits::default()).unwrap();
+    let astronaut =
+        media::decode(&astronaut, &media::DecodeLimits::default()).expect("the sample is a picture");
     for person in 0..24 {
-        std::fs::write(folder.join(format!("face-{person}.png")), portrait(&astronaut, person)).unwrap();
+        std::fs::write(folder.join(format!("face-{person}.png")), portrait(&astronaut, person))
+            .expect("a temporary folder takes it");
     }
-    std::fs::copy(folder.join("face-3.png"), folder.join("copy-of-3.png")).unwrap();
-    std::fs::copy(samples.join("coffee.png"), folder.join("coffee.png")).unwrap();
-    std::fs::write(folder.join("notes.txt"), "no picture").unwrap();
+    std::fs::copy(folder.join("face-3.png"), folder.join("copy-of-3.png"))
+        .expect("a temporary folder takes it");
+    std::fs::copy(samples.join("coffee.png"), folder.join("coffee.png"))
+        .expect("a temporary folder takes it");
+    std::fs::write(folder.join("notes.txt"), "no picture").expect("a temporary folder takes it");
 }
 
 #[test]
