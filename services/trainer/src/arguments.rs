@@ -80,7 +80,7 @@ pub(crate) struct Train {
     pub(crate) until: Option<u64>,
     /// Faces in a step; as many forgeries come with them.
     #[arg(long, default_value_t = 16)]
-    pub(crate) pairs: usize,
+    pub(crate) batch: usize,
     /// The largest learning rate.
     #[arg(long, default_value_t = 1e-3)]
     pub(crate) rate: f64,

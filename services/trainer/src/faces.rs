@@ -13,10 +13,11 @@ use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
 
 use crate::forge::{Picture, WideFace};
-use crate::similar;
+use crate::similar::Fingerprint;
 
-/// Pixels of surroundings on each side: what rotation, scale and shift of the augmentation reach.
-pub(crate) const BORDER: usize = 48;
+/// Pixels of surroundings on each side: what rotation, scale and shift of the augmentation reach, but for the last pixels of
+/// their extremes, where the edge is repeated.
+pub(crate) const BORDER: usize = 64;
 /// Side of a face with its surroundings.
 pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;
 const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
@@ -37,7 +38,7 @@ pub(crate) struct Face {
     /// The shorter side of its box in the photo, in pixels.
     pub(crate) size: f32,
     /// Perceptual hash of its crop.
-    pub(crate) fingerprint: u64,
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// All faces of some photos: what is known of them in memory, their pixels in a file.
@@ -69,7 +70,7 @@ struct Index {
 }
 
 /// Raised when what is kept changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Every file below the folders, hidden ones left out, in the order of their paths.
 pub(crate) fn photos(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
@@ -156,9 +157,7 @@ impl Faces {
                     path: (*path).clone(),
                     landmarks: landmarks.map(|point| [point.x, point.y]),
                     size,
-                    fingerprint: similar::fingerprint(
-                        &Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &pixels).middle(),
-                    ),
+                    fingerprint: Fingerprint::of(&Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &pixels).middle()),
                 });
             }
         }
@@ -269,7 +268,7 @@ pub(crate) mod tests {
                 path: format!("person-{person}.png").into(),
                 landmarks: wide.landmarks.map(|point| [point.x, point.y + person as f32 % 3.0]),
                 size: 100.0 + person as f32,
-                fingerprint: similar::fingerprint(&wide.picture.middle()),
+                fingerprint: Fingerprint::of(&wide.picture.middle()),
             });
         }
         Faces { faces, pixels }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use models::two_stream::{Network, Phase, Role, entries, trainable};
 use models::{Architecture, Fusion, TwoStreamWeights};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,8 @@ const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 /// Gradients are shrunk to this norm. Chosen.
 const GRADIENT_MAX: f64 = 5.0;
+/// What helps when numbers are no longer finite.
+const AGAIN: &str = "train anew with a lower --rate and another --run";
 /// The average's memory is some thousand steps, and shorter in the beginning.
 const AVERAGE: f64 = 0.999;
 /// AM-softmax, as its authors gave them to DeepfakeBench.
@@ -116,10 +118,7 @@ impl Learner {
         let loss = self.loss(&logits, &labels)?;
         let value = f64::try_from(&loss)?;
         if !value.is_finite() {
-            bail!(
-                "step {}: the loss is {value}; a lower --rate helps, --resume starts from the last checkpoint",
-                self.step
-            );
+            bail!("step {}: the loss is {value}; {AGAIN}", self.step);
         }
         for variable in self.variables.trainable_variables() {
             variable.shallow_clone().zero_grad();
@@ -157,6 +156,7 @@ impl Learner {
             }
         }
         let norm = f64::try_from(squares)?.sqrt();
+        ensure!(norm.is_finite(), "step {}: the gradient is {norm}; {AGAIN}", self.step);
         let shrink = (GRADIENT_MAX / (norm + 1e-6)).min(1.0);
         let time = i32::try_from(self.step + 1).unwrap_or(i32::MAX);
         let [first_bias, second_bias] = BETAS.map(|beta| 1.0 - beta.powi(time));

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::draw::{Draw, Purpose};
 use crate::faces::{Faces, WIDE_SIDE};
-use crate::forge::{Degradation, Manipulation, Picture, Recipe, View, WideFace};
+use crate::forge::{Degradation, Forged, Manipulation, Recipe, View};
 
 /// A face and its forgery, u8 RGB `[256, 256, 3]` each.
 pub(crate) struct Pair {
@@ -42,10 +42,8 @@ impl Pairs {
 
     /// Pair `index` of learning: every face once in each epoch, in an order of the epoch's own.
     pub(crate) fn learned(&self, index: u64) -> Result<Pair> {
-        let count = self.members.len() as u64;
-        let order = Draw::new(self.seed, Purpose::Order, index / count).order(self.members.len());
+        let face = self.face(index);
         let mut draw = Draw::new(self.seed, Purpose::Pair, index);
-        let face = self.members[order[(index % count) as usize] as usize];
         let kind = draw.within(0.0, 1.0);
         let mut below = 0.0;
         let drawn = MIX.iter().find(|(_, share)| {
@@ -53,31 +51,34 @@ impl Pairs {
             kind < below
         });
         let manipulation = drawn.map_or(Manipulation::Regional, |(manipulation, _)| *manipulation);
-        let (wide, forged, recipe) = self.forgery(face, manipulation, &mut draw)?;
+        let (made, recipe) = self.forgery(face, manipulation, &mut draw)?;
         let view = View::drawn(WIDE_SIDE, &mut draw);
         let losses = Degradation::training(&mut draw);
         Ok(Pair {
-            authentic: losses.apply(view.of(&wide.picture)),
-            forged: losses.apply(view.of(&forged)),
+            authentic: losses.apply(view.of(&made.twin)),
+            forged: losses.apply(view.of(&made.picture)),
             recipe,
         })
     }
 
-    /// The `number`-th forgery of the `member`-th face, as the fleet would cut it, before any loss.
+    /// Whose turn it is at `index`.
+    fn face(&self, index: u64) -> usize {
+        let count = self.members.len() as u64;
+        let order = Draw::new(self.seed, Purpose::Order, index / count).order(self.members.len());
+        self.members[order[(index % count) as usize] as usize]
+    }
+
+    /// The `number`-th forgery of the `member`-th face and its authentic twin, as the fleet would cut them, before any loss.
     pub(crate) fn forged(
         &self,
         member: usize,
         manipulation: Manipulation,
         number: u64,
-    ) -> Result<(Picture, Recipe)> {
+    ) -> Result<(Forged, Recipe)> {
         let mut draw = self.evaluation(member, number, 1 + manipulation as u64);
-        let (_, forged, recipe) = self.forgery(self.members[member], manipulation, &mut draw)?;
-        Ok((View::MIDDLE.of(&forged), recipe))
-    }
-
-    /// The `member`-th face as the fleet would cut it, before any loss.
-    pub(crate) fn authentic(&self, member: usize) -> Result<Picture> {
-        Ok(View::MIDDLE.of(&self.faces.wide(self.members[member])?.picture))
+        let (Forged { twin, picture }, recipe) =
+            self.forgery(self.members[member], manipulation, &mut draw)?;
+        Ok((Forged { twin: View::MIDDLE.of(&twin), picture: View::MIDDLE.of(&picture) }, recipe))
     }
 
     /// What sample `number` of the `member`-th face goes through: the same for the face and for each of its forgeries.
@@ -102,12 +103,7 @@ impl Pairs {
         Draw::new(self.seed ^ name, Purpose::Evaluation, number << 3 | use_)
     }
 
-    fn forgery(
-        &self,
-        face: usize,
-        manipulation: Manipulation,
-        draw: &mut Draw,
-    ) -> Result<(WideFace, Picture, Recipe)> {
+    fn forgery(&self, face: usize, manipulation: Manipulation, draw: &mut Draw) -> Result<(Forged, Recipe)> {
         let wide = self.faces.wide(face)?;
         let candidates = self.candidates(face, draw);
         let recipe = Recipe::drawn(manipulation, candidates.len().min(1), draw);
@@ -120,7 +116,7 @@ impl Pairs {
         let forged = forged.ok_or_else(|| {
             anyhow::anyhow!("{}: landmarks without extent", self.faces.faces[face].identity)
         })?;
-        Ok((wide, forged, recipe))
+        Ok((forged, recipe))
     }
 
     /// Drawn faces of others, the one most like `face` in its landmarks first.
@@ -148,14 +144,18 @@ mod tests {
     #[test]
     fn an_epoch_shows_every_face_once_and_every_kind_of_forgery_comes() {
         let pairs = Pairs::new(Arc::new(painted(6)), vec![0, 2, 3, 5], 1);
-        let order = |epoch| Draw::new(1, Purpose::Order, epoch).order(4);
-        assert_ne!((order(0), order(1)), (order(1), order(2)));
         let mut kinds = BTreeSet::new();
         for index in 0..24 {
             let pair = pairs.learned(index).unwrap();
             assert_ne!(pair.authentic, pair.forged, "pair {index}");
             kinds.insert(pair.recipe.manipulation);
         }
+        for epoch in 0..6 {
+            let shown: BTreeSet<usize> = (0..4).map(|place| pairs.face(epoch * 4 + place)).collect();
+            assert_eq!(shown, BTreeSet::from([0, 2, 3, 5]), "epoch {epoch}");
+        }
+        let order = |epoch: u64| [0, 1, 2, 3].map(|place| pairs.face(epoch * 4 + place));
+        assert!((1..6).any(|epoch| order(epoch) != order(0)));
         assert_eq!(kinds.len(), 3);
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Alarms {
     pub(crate) condition: Condition,
-    /// Share of the authentic that are LIKELY_FORGED.
+    /// Share of the pristine that are LIKELY_FORGED.
     pub(crate) false_alarms: Option<Estimate>,
     /// Ten bins of equal mass, under a 50/50 prior.
     pub(crate) calibration_error: Option<Estimate>,
@@ -88,7 +88,7 @@ impl Report {
             for kind in kinds.iter().copied().chain((kinds.len() != 1).then_some(ALL)) {
                 rows.push(Row::of(&here, condition, kind));
             }
-            alarms.push(Alarms::of(&scores(&here, |_| true), condition, calibration, thresholds));
+            alarms.push(Alarms::of(&here, condition, calibration, thresholds));
         }
         Self {
             identities: identities.len(),
@@ -115,7 +115,7 @@ impl Report {
                 cells.join(" | ")
             );
         }
-        text += "\n| condition | authentic called LIKELY_FORGED | calibration error | authentic → forged / inconclusive / \
+        text += "\n| condition | pristine called LIKELY_FORGED | calibration error | authentic → forged / inconclusive / \
                  authentic | forged → forged / inconclusive / authentic |\n|---|---|---|---|---|\n";
         for alarms in &self.alarms {
             let outcomes = alarms.confusion.map(|found| [found.of_authentic, found.of_forged]);
@@ -167,7 +167,7 @@ fn estimate(scored: &[Scored], statistic: impl Fn(&Ranking) -> Option<f64> + Syn
 
 impl Row {
     fn of(here: &[Sample], condition: Condition, kind: &str) -> Self {
-        let wanted = |sample: &Sample| !sample.is_forged() || kind == ALL || sample.kind == kind;
+        let wanted = |sample: &Sample| kind == ALL || sample.measures(kind);
         let scored = scores(here, wanted);
         let forged = scored.iter().filter(|scored| scored.forged).count();
         let media = media(here, wanted);
@@ -202,16 +202,18 @@ fn media(here: &[Sample], wanted: impl Fn(&Sample) -> bool) -> Vec<Scored> {
 
 impl Alarms {
     fn of(
-        scored: &[Scored],
+        here: &[Sample],
         condition: Condition,
         calibration: &Calibration,
         thresholds: Option<Thresholds>,
     ) -> Self {
+        let scored = &scores(here, |_| true);
+        let pristine = scores(here, Sample::is_pristine);
         let calibrated = *calibration != Calibration::None;
         Self {
             condition,
             false_alarms: thresholds.and_then(|found| {
-                estimate(scored, |ranking| ranking.false_alarms(calibration, found.forged))
+                estimate(&pristine, |ranking| ranking.false_alarms(calibration, found.forged))
             }),
             calibration_error: calibrated
                 .then(|| estimate(scored, |ranking| ranking.calibration_error(calibration)))
@@ -281,10 +283,8 @@ pub(crate) fn draw(
         .iter()
         .filter(|row| row.condition == last)
         .filter_map(|row| {
-            let wanted = |sample: &Sample| {
-                sample.condition == last
-                    && (!sample.is_forged() || row.kind == ALL || sample.kind == row.kind)
-            };
+            let wanted =
+                |sample: &Sample| sample.condition == last && (row.kind == ALL || sample.measures(&row.kind));
             Some((&*row.kind, roc(&scores(samples, wanted))?, row.auc?))
         })
         .collect();

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) start: String,
     pub(crate) precision: String,
     pub(crate) pairs: usize,
+    /// Which samples numbers stand for.
+    pub(crate) forge: u32,
     pub(crate) pace: Pace,
     /// Digest of the faces and their sides.
     pub(crate) data: String,

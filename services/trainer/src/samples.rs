@@ -47,6 +47,8 @@ pub(crate) struct Sample {
     pub(crate) group: String,
     /// [`AUTHENTIC`], or how it was forged.
     pub(crate) kind: String,
+    /// The kind of the forgeries that it is told from, if it is the authentic twin of one.
+    pub(crate) twin_of: Option<Manipulation>,
     /// What it went through.
     pub(crate) condition: Condition,
     /// How much of the forgery was mixed in, in (0, 1]; 0 if authentic.
@@ -60,6 +62,19 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// Whether it belongs to the measure of forgeries of that kind: one of them, or an authentic one to tell them from.
+    pub(crate) fn measures(&self, kind: &str) -> bool {
+        match self.is_forged() {
+            true => self.kind == kind,
+            false => self.twin_of.is_none_or(|twin_of| twin_of.as_str() == kind),
+        }
+    }
+
+    /// Authentic, and nothing was done to it but the losses of its condition.
+    pub(crate) fn is_pristine(&self) -> bool {
+        !self.is_forged() && self.twin_of.is_none_or(|twin_of| twin_of == Manipulation::Swapped)
+    }
+
     pub(crate) fn is_forged(&self) -> bool {
         self.kind != AUTHENTIC
     }
@@ -88,7 +103,7 @@ impl Condition {
     }
 }
 
-/// Judges `draws` samples of every face of `pairs`: the face itself and one forgery of each kind, under each of `conditions`.
+/// Judges `draws` samples of every face of `pairs`: a forgery of each kind and its authentic twin, under each of `conditions`.
 /// The forge works ahead on a thread of its own.
 pub(crate) fn judged(
     pairs: &Pairs,
@@ -136,20 +151,22 @@ fn unjudged(
     conditions: &[Condition],
 ) -> Result<Vec<(Sample, Vec<u8>)>> {
     let drawn = pairs.losses(member, number);
-    let mut pictures = vec![(AUTHENTIC, 0.0, pairs.authentic(member)?)];
+    let mut pictures = Vec::new();
     for manipulation in Manipulation::ALL {
-        let (picture, recipe) = pairs.forged(member, manipulation, number)?;
-        pictures.push((manipulation.as_str(), recipe.ratio, picture));
+        let (made, recipe) = pairs.forged(member, manipulation, number)?;
+        pictures.push((AUTHENTIC, Some(manipulation), 0.0, made.twin));
+        pictures.push((manipulation.as_str(), None, recipe.ratio, made.picture));
     }
     let mut samples = Vec::new();
     for &condition in conditions {
         let losses = condition.losses(&drawn);
-        for (kind, strength, picture) in &pictures {
+        for (place, (kind, twin_of, strength, picture)) in pictures.iter().enumerate() {
             let sample = Sample {
                 identity: pairs.identity(member).to_owned(),
                 number,
-                group: format!("{}/{number}/{kind}", pairs.identity(member)),
+                group: format!("{}/{number}/{place}", pairs.identity(member)),
                 kind: (*kind).to_owned(),
+                twin_of: *twin_of,
                 condition,
                 strength: *strength,
                 jpeg: losses.jpeg(),
@@ -199,6 +216,7 @@ pub(crate) fn labelled(
                 number: 0,
                 group: label.group.clone(),
                 kind: label.kind.clone(),
+                twin_of: None,
                 condition,
                 strength: 0.0,
                 jpeg: (condition == Condition::Jpeg75).then_some(75),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::faces::Face;
-use crate::similar;
+use crate::similar::{self, Fingerprint};
 
 /// A side of the split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,8 +32,8 @@ pub(crate) struct Placed {
     pub(crate) side: Side,
     /// The first 16 digits of the SHA-256 of the identity's name.
     pub(crate) identity: String,
-    /// The perceptual hash, 16 digits.
-    pub(crate) photo: String,
+    /// The photo's fingerprint.
+    pub(crate) photo: Fingerprint,
 }
 
 impl Split {
@@ -41,7 +41,7 @@ impl Split {
         let placed = |(side, face): (Side, &Face)| Placed {
             side,
             identity: short(&face.identity),
-            photo: format!("{:016x}", face.fingerprint),
+            photo: face.fingerprint,
         };
         Self { rule: RULE.to_owned(), faces: sides(faces).into_iter().zip(faces).map(placed).collect() }
     }
@@ -55,16 +55,16 @@ impl Split {
     /// Whether the identity or a near-duplicate of the photo was learned from or validated with.
     pub(crate) fn knows(&self, face: &Face) -> bool {
         let identity = short(&face.identity);
-        self.faces.iter().filter(|placed| placed.side != Side::Test).any(|placed| {
-            let photo = u64::from_str_radix(&placed.photo, 16).unwrap_or_default();
-            placed.identity == identity || (photo ^ face.fingerprint).count_ones() <= similar::NEAR
-        })
+        self.faces
+            .iter()
+            .filter(|placed| placed.side != Side::Test)
+            .any(|placed| placed.identity == identity || placed.photo.is_near(&face.fingerprint))
     }
 
     /// Changes with any face or side.
     pub(crate) fn digest(&self) -> String {
         let lines =
-            self.faces.iter().map(|face| format!("{:?} {} {}\n", face.side, face.identity, face.photo));
+            self.faces.iter().map(|face| format!("{:?} {} {:?}\n", face.side, face.identity, face.photo));
         hex::encode(Sha256::digest(lines.collect::<String>()))
     }
 }
@@ -84,7 +84,8 @@ const VALIDATION: u64 = 10;
 /// move an identity. SHA-256 of the first name of a group (identities that share a near-duplicate photo are one group)
 /// modulo 100: below 17 test, below 27 validation, else training.
 pub(crate) fn sides(faces: &[Face]) -> Vec<Side> {
-    let named: Vec<(&str, u64)> = faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
+    let named: Vec<(&str, Fingerprint)> =
+        faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
     let groups = similar::groups(&named);
     let first_name = |group: usize| {
         let members = groups.iter().zip(faces).filter(|(of, _)| **of == group);
@@ -108,7 +109,8 @@ fn side(name: &str) -> Side {
 mod tests {
     use super::*;
 
-    fn face(identity: &str, fingerprint: u64) -> Face {
+    fn face(identity: &str, word: u64) -> Face {
+        let fingerprint = Fingerprint([word, !word, word.rotate_left(9), word.rotate_left(21)]);
         let path = format!("{identity}.jpg").into();
         Face { identity: identity.to_owned(), path, landmarks: [[0.0; 2]; 5], size: 100.0, fingerprint }
     }
@@ -128,9 +130,10 @@ mod tests {
 
     #[test]
     fn neither_an_identity_nor_a_photo_stands_on_two_sides() {
-        let mut faces: Vec<Face> =
-            (0..200u64).map(|i| face(&format!("p{}", i / 2), i * 0x0101_0101)).collect();
-        faces.push(face("another-name", faces[0].fingerprint ^ 1));
+        let mut faces: Vec<Face> = (0..200u64)
+            .map(|i| face(&format!("p{}", i / 2), i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
+        faces.push(face("another-name", 1));
         let found = sides(&faces);
         assert!(found.chunks(2).take(100).all(|pair| pair[0] == pair[1]));
         assert_eq!(found[0], found[200], "the same photo under another name");

@@ -1,7 +1,7 @@
 //! `touchstone-train train`: photos in, a calibrated bundle out.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::arguments::{Preset, Shared, Train};
 use crate::calibrate::{Budgets, Targets, platt, thresholds};
 use crate::card::{Measured, Statement, card};
 use crate::faces::{identity_of, photos, write_whole};
-use crate::forge::Manipulation;
+use crate::forge::{self, Manipulation};
 use crate::learner::{Learner, Loss, Pace};
 use crate::loader::Loader;
 use crate::pairs::Pairs;
@@ -44,7 +44,7 @@ const WARM_UP: (f64, u64) = (0.05, 300);
 /// Runs until all steps are done, or `stop` is set: then the checkpoint says where to go on.
 pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()> {
     ensure!(!what.out.exists(), "{} exists already, and a bundle is never written over", what.out.display());
-    let folder = what.run.clone().unwrap_or_else(|| what.out.with_extension("run"));
+    let folder = what.run.clone().unwrap_or_else(|| beside(&what.out));
     let engine = Engine::open(with, &what.precision)?;
     let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, &folder, with)?;
     harvest.report().iter().for_each(|line| shared::say(line));
@@ -82,7 +82,7 @@ struct Session<'a> {
     settings: Settings,
     validated: Pairs,
     engine: Engine,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
 }
 
 impl Session<'_> {
@@ -98,7 +98,7 @@ impl Session<'_> {
             return Ok(());
         }
         let mut loader =
-            Loader::start(source, learner.done()..last, self.what.pairs, self.engine.forge_threads)?;
+            Loader::start(source, learner.done()..last, self.what.batch, self.engine.forge_threads)?;
         let bar = bar(self.what.steps, learner.done());
         let mut meter = Meter::new(&loader);
         let mut auc = String::from("-");
@@ -109,7 +109,7 @@ impl Session<'_> {
             let done = learner.done();
             bar.set_position(done);
             if done.is_multiple_of(NOTE_EVERY) || done == last {
-                let line = meter.line(done, step, 2 * self.what.pairs, &loader);
+                let line = meter.line(done, step, 2 * self.what.batch, &loader);
                 let speed = line.images_per_second.unwrap_or_default();
                 bar.set_message(format!(
                     "{speed:.1} images/s, loss {:.3}, AUC {auc}",
@@ -208,7 +208,7 @@ impl Session<'_> {
     fn validate(&self, weights: &TwoStreamWeights) -> Result<BTreeMap<String, f64>> {
         let samples = self.judged(weights, VALIDATION_DRAWS, "validation")?;
         let auc = |manipulation: Manipulation| {
-            let of = scores(&samples, |sample| !sample.is_forged() || sample.kind == manipulation.as_str());
+            let of = scores(&samples, |sample| sample.measures(manipulation.as_str()));
             metrics::auc(&of).map(|auc| (manipulation.to_string(), auc))
         };
         Ok(Manipulation::ALL.into_iter().filter_map(auc).collect())
@@ -219,6 +219,13 @@ impl Session<'_> {
         let progress = shared::progress(title);
         judged(&self.validated, draws, &[Condition::AsDrawn], &mut scorer, &progress)
     }
+}
+
+/// The run's folder where none is named.
+fn beside(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".run");
+    name.into()
 }
 
 pub(crate) fn architecture(preset: Preset) -> Architecture {
@@ -238,7 +245,8 @@ fn settings(what: &Train, engine: &Engine, data: String) -> Settings {
             .as_deref()
             .map_or_else(|| "chance".to_owned(), |path: &Path| path.display().to_string()),
         precision: if engine.kind == Kind::Float { "f32" } else { "bf16" }.to_owned(),
-        pairs: what.pairs,
+        pairs: what.batch,
+        forge: forge::VERSION,
         pace: Pace {
             steps: what.steps,
             warm_up,

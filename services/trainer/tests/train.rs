@@ -73,7 +73,7 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
             out,
             "--steps",
             "4",
-            "--pairs",
+            "--batch",
             "2",
             "--f32",
             "--licence",
@@ -108,7 +108,7 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
         stopped.to_str().unwrap(),
         "--steps",
         "4",
-        "--pairs",
+        "--batch",
         "2",
     ]);
     assert!(!refused.status.success() && said(&refused).contains("--resume"), "{}", said(&refused));

@@ -40,6 +40,15 @@ pub(crate) struct WideFace {
     pub(crate) landmarks: [Point; 5],
 }
 
+/// A forgery and what it must be told from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Forged {
+    /// The authentic twin: outside of the mask the same to the last bit. Where a self-blend processed the target, so is it;
+    /// or else being sharp or soft everywhere would give the forged away.
+    pub(crate) twin: Picture,
+    pub(crate) picture: Picture,
+}
+
 /// What was done to make a forgery.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Recipe {
@@ -51,6 +60,9 @@ pub(crate) struct Recipe {
     pub(crate) donor: Option<usize>,
     poisson: bool,
 }
+
+/// Raised when a number no longer gives the sample that it gave.
+pub(crate) const VERSION: u32 = 1;
 
 /// Full strength is as likely as all others together (Shiohara & Yamasaki, their code).
 const RATIOS: [f32; 6] = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0];
@@ -99,12 +111,7 @@ impl Recipe {
     }
 
     /// The forgery of `face`; `donor` is the face that the recipe names. `None` where landmarks have no extent.
-    pub(crate) fn forge(
-        &self,
-        face: &WideFace,
-        donor: Option<&WideFace>,
-        draw: &mut Draw,
-    ) -> Option<Picture> {
+    pub(crate) fn forge(&self, face: &WideFace, donor: Option<&WideFace>, draw: &mut Draw) -> Option<Forged> {
         let frame = FaceFrame::of(&face.landmarks)?;
         let weights = mask::mask(&face.picture, &frame, self.region, draw);
         let (target, source) = match donor {
@@ -113,7 +120,8 @@ impl Recipe {
         };
         let source = if self.poisson { seam::poisson(&target, &source, &weights) } else { source };
         let weights: Vec<f32> = weights.iter().map(|weight| weight * self.ratio).collect();
-        Some(target.blended(&source, &weights))
+        let picture = target.clone().blended(&source, &weights);
+        Some(Forged { twin: target, picture })
     }
 }
 
@@ -177,7 +185,7 @@ pub fn forged_frame(
     let mut draw = Draw::new(seed, Purpose::Evaluation, 0);
     let recipe = Recipe { ratio: 1.0, ..Recipe::drawn(manipulation, 0, &mut draw) };
     let forged = recipe.forge(&face, None, &mut draw)?;
-    Frame::new(frame.width(), frame.height(), forged.to_rgb())
+    Frame::new(frame.width(), frame.height(), forged.picture.to_rgb())
 }
 
 #[cfg(test)]
@@ -185,21 +193,22 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::faces::WIDE_SIDE;
 
-    /// A face of smooth shades with fine grain, 352 × 352, with the template's landmarks.
+    /// A face of smooth shades with fine grain, as large as a wide crop, with the template's landmarks.
     pub(crate) fn face(seed: u64) -> WideFace {
         let mut draw = Draw::new(seed, Purpose::Noise, 1);
         let tint = [draw.within(90.0, 190.0), draw.within(80.0, 150.0), draw.within(70.0, 130.0)];
         let waves = [draw.within(10.0, 40.0), draw.within(0.02, 0.06)];
         let mut rgb = Vec::new();
-        for at in 0..352 * 352 {
-            let (x, y) = ((at % 352) as f32, (at / 352) as f32);
+        for at in 0..WIDE_SIDE * WIDE_SIDE {
+            let (x, y) = ((at % WIDE_SIDE) as f32, (at / WIDE_SIDE) as f32);
             let shade = waves[0] * (x * waves[1]).sin() * (y * waves[1]).cos() + 3.0 * draw.normal();
             rgb.extend(tint.map(|tint| (tint + shade) as u8));
         }
-        let landmarks = [(145.0, 168.0), (207.0, 168.0), (176.0, 204.0), (151.0, 240.0), (202.0, 240.0)];
+        let landmarks = [(161.0, 184.0), (223.0, 184.0), (192.0, 220.0), (167.0, 256.0), (218.0, 256.0)];
         WideFace {
-            picture: Picture::from_rgb(352, 352, &rgb),
+            picture: Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &rgb),
             landmarks: landmarks.map(|(x, y)| Point { x, y }),
         }
     }
@@ -207,7 +216,10 @@ pub(crate) mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn a_forgery_is_a_function_of_its_draw_and_leaves_the_distance_alone(index in any::<u64>(), kind in 0usize..3) {
+        fn a_forgery_is_a_function_of_its_draw_and_differs_from_its_twin_near_the_face_only(
+            index in any::<u64>(),
+            kind in 0usize..3,
+        ) {
             let (target, donor) = (face(1), face(2));
             let forge = |index| {
                 let mut draw = Draw::new(9, Purpose::Pair, index);
@@ -215,41 +227,28 @@ pub(crate) mod tests {
                 let donor = recipe.donor.map(|_| &donor);
                 (recipe, recipe.forge(&target, donor, &mut draw).unwrap())
             };
-            let (recipe, forged) = forge(index);
-            prop_assert_eq!(&forged, &forge(index).1);
-            prop_assert_eq!(recipe.donor.is_some() && kind == 0, false);
-            let changed = forged.pixels.iter().zip(&target.picture.pixels).filter(|(a, b)| a != b).count();
-            prop_assert!(changed > 100, "{changed} pixels changed");
-            if recipe.donor.is_some() {
-                let middle = FaceFrame::of(&target.landmarks).unwrap();
-                for (at, (a, b)) in forged.pixels.iter().zip(&target.picture.pixels).enumerate() {
-                    let (x, y) = ((at % 352) as f32, (at / 352) as f32);
-                    let far = (x - middle.centre().x).hypot(y - middle.centre().y) > mask::REACH * middle.height();
-                    prop_assert!(!far || a == b, "a pixel far from the face changed at {x} {y}");
-                }
+            let (recipe, made) = forge(index);
+            prop_assert_eq!(&made, &forge(index).1);
+            prop_assert!(recipe.donor.is_none() || kind != 0);
+            prop_assert!(recipe.donor.is_none() || made.twin == target.picture);
+            let middle = FaceFrame::of(&target.landmarks).unwrap();
+            let mut changed = 0;
+            for (at, (a, b)) in made.picture.pixels.iter().zip(&made.twin.pixels).enumerate() {
+                let (x, y) = ((at % WIDE_SIDE) as f32, (at / WIDE_SIDE) as f32);
+                let far = (x - middle.centre().x).hypot(y - middle.centre().y) > mask::REACH * middle.height();
+                prop_assert!(!far || a == b, "a pixel far from the face changed at {x} {y}");
+                changed += usize::from(a != b);
             }
-        }
-    }
-
-    #[test]
-    fn both_pictures_of_a_pair_go_through_the_same_losses() {
-        // An authentic picture taken for the forged one must come out the same, whatever was drawn.
-        let target = face(3);
-        for index in 0..20 {
-            let mut draw = Draw::new(4, Purpose::Pair, index);
-            let (view, losses) = (View::drawn(352, &mut draw), Degradation::training(&mut draw));
-            let once = losses.apply(view.of(&target.picture));
-            assert_eq!(once, losses.apply(view.of(&target.picture.clone())));
-            assert_eq!(once.len(), 256 * 256 * 3);
+            prop_assert!(changed > 100, "{changed} pixels changed");
         }
     }
 
     #[test]
     fn a_frame_is_forged_in_its_own_pixels() {
         let wide = face(5);
-        let frame = Frame::new(352, 352, wide.picture.to_rgb()).unwrap();
+        let frame = Frame::new(WIDE_SIDE as u32, WIDE_SIDE as u32, wide.picture.to_rgb()).unwrap();
         let forged = forged_frame(&frame, &wide.landmarks, Manipulation::SelfBlended, 1).unwrap();
-        assert_eq!((forged.width(), forged.height()), (352, 352));
+        assert_eq!((forged.width(), forged.height()), (WIDE_SIDE as u32, WIDE_SIDE as u32));
         assert_ne!(forged.rgb(), frame.rgb());
         assert!(forged_frame(&frame, &[Point::default(); 5], Manipulation::SelfBlended, 1).is_none());
     }
