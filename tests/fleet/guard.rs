@@ -68,7 +68,7 @@ pub fn rights(user: &str) -> Vec<Right> {
         ]
         .concat(),
         QUERY => [
-            both(&media, &[May::Read]),
+            both(&media, &[May::Read, May::DescribeConfigs]),
             both(&[verdicts, letters], &[May::Read, May::DescribeConfigs]),
             vec![(On::Group(WORKER_GROUP), May::Describe)],
         ]

@@ -16,6 +16,13 @@ pub struct Arguments {
     pub(crate) shared: Shared,
 }
 
+impl Arguments {
+    /// Whether the command has something to save before it ends.
+    pub fn saves(&self) -> bool {
+        matches!(self.command, Command::Train(_))
+    }
+}
+
 /// What every command may be told.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Shared {
@@ -73,7 +80,7 @@ pub(crate) struct Train {
     #[arg(long)]
     pub(crate) resume: bool,
     /// Steps in all.
-    #[arg(long, default_value_t = 6000)]
+    #[arg(long, default_value_t = 6000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
     /// Stop after this step, as Ctrl-C would.
     #[arg(long)]
@@ -96,10 +103,10 @@ pub(crate) struct Train {
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Steps between validations.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) validate_every: u64,
     /// Steps between checkpoints.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) save_every: u64,
     /// The bundle's name.
     #[arg(long, default_value = "two-stream")]

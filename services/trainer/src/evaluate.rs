@@ -6,11 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use forensics::{CropBatch, CropMode, ForgeryDetector};
 use models::bundle::{Bundle, Storage, write};
-use models::{PrecisionChoice, TwoStream};
+use models::{PrecisionChoice, TwoStream, TwoStreamWeights};
+use tch::Kind;
 
 use crate::arguments::{Calibrate, Evaluate, Shared};
 use crate::calibrate::{Budgets, Targets, platt, temperature, thresholds};
-use crate::faces::{Faces, identity_of, photos, write_whole};
+use crate::card::{Measured, Statement, card};
+use crate::faces::{Face, Faces, identity_of, photos, write_whole};
 use crate::labels;
 use crate::pairs::Pairs;
 use crate::report::{self, Report};
@@ -24,7 +26,8 @@ const SEED: u64 = 20_261_127;
 /// Judges a bundle and says how good it is.
 pub(crate) fn evaluate(what: &Evaluate, with: &Shared) -> Result<()> {
     let mut detector = detector(&what.bundle, with)?;
-    let samples = samples((&what.bundle, &what.data), what.draws, &Condition::ALL, &mut detector, with)?;
+    let judged = samples((&what.bundle, &what.data), what.draws, &Condition::ALL, &mut detector, with)?;
+    let samples = judged.samples;
     let report = Report::of(&samples, &detector.calibration(), detector.thresholds());
     shared::print(&format!(
         "{} people, {} pictures\n\n{}\n{}",
@@ -46,16 +49,10 @@ pub(crate) fn evaluate(what: &Evaluate, with: &Shared) -> Result<()> {
 /// Fits calibration and thresholds on given pictures and writes the bundle anew.
 pub(crate) fn calibrate(what: &Calibrate, with: &Shared) -> Result<()> {
     let mut detector = detector(&what.bundle, with)?;
-    let samples = samples(
-        (&what.bundle, &what.data),
-        what.draws,
-        &[Condition::AsDrawn, Condition::Untouched],
-        &mut detector,
-        with,
-    )?;
     // Labelled pictures are judged as they are; forgeries made here, after the losses of an upload.
-    let drawn = samples.iter().any(|sample| sample.condition == Condition::AsDrawn);
-    let scored = scores(&samples, |sample| !drawn || sample.condition == Condition::AsDrawn);
+    let condition = if what.data.is_file() { Condition::Untouched } else { Condition::AsDrawn };
+    let judged = samples((&what.bundle, &what.data), what.draws, &[condition], &mut detector, with)?;
+    let scored = scores(&judged.samples, |_| true);
     let fitted = match what.temperature {
         true => temperature(&scored, Targets::Smoothed)?,
         false => platt(&scored, Targets::Smoothed)?,
@@ -67,7 +64,18 @@ pub(crate) fn calibrate(what: &Calibrate, with: &Shared) -> Result<()> {
     manifest.calibration = fitted;
     manifest.calibrated_on = what.data.display().to_string();
     manifest.thresholds = Some(found);
-    let written = write(&what.out, &manifest, &bundle.weights, Storage::F32, None)?;
+    let written = write(&what.out, &manifest, &bundle.weights, storage_of(&bundle.weights)?, None)?;
+    let mut split = judged.split.unwrap_or_default();
+    split.calibrated_with(&judged.faces.iter().collect::<Vec<_>>());
+    split.write(&what.out)?;
+    let report = Report::of(&judged.samples, &fitted, Some(found));
+    let statement = Statement {
+        data: "as of the bundle that was calibrated",
+        split: &split.rule,
+        command: &format!("touchstone-train calibrate {} {}", what.bundle.display(), what.data.display()),
+    };
+    let measured = Measured { report: &report, on: "what the calibration was fitted on" };
+    write_whole(&what.out.join("MODEL_CARD.md"), card(&manifest, &statement, &[measured]).as_bytes())?;
     shared::print(&format!(
         "{}: sha256 {}; LIKELY_FORGED from {:.4}, LIKELY_AUTHENTIC below {:.4}",
         what.out.display(),
@@ -90,6 +98,24 @@ fn detector(folder: &Path, with: &Shared) -> Result<TwoStream> {
     Ok(detector)
 }
 
+/// Halved if the weights lose nothing by it: they were before.
+fn storage_of(weights: &TwoStreamWeights) -> Result<Storage> {
+    for tensor in weights.tensors().values().filter(|tensor| tensor.dim() >= 2) {
+        if !tensor.f_to_kind(Kind::Half)?.f_to_kind(Kind::Float)?.f_equal(tensor)? {
+            return Ok(Storage::F32);
+        }
+    }
+    Ok(Storage::F16)
+}
+
+/// Samples and whose they are.
+struct Judged {
+    samples: Vec<Sample>,
+    faces: Vec<Face>,
+    /// Whom the bundle knows.
+    split: Option<Split>,
+}
+
 /// Judged samples of a folder of photos or of a manifest. Identities and photos that the bundle knows are left out.
 fn samples(
     (bundle, data): (&Path, &Path),
@@ -97,7 +123,7 @@ fn samples(
     conditions: &[Condition],
     detector: &mut TwoStream,
     with: &Shared,
-) -> Result<Vec<Sample>> {
+) -> Result<Judged> {
     let labels = if data.is_file() { Some(labels::read(data)?) } else { None };
     let photos = match &labels {
         Some(labels) => labels.keys().cloned().collect(),
@@ -110,34 +136,31 @@ fn samples(
     let folder = tempfile::tempdir().context("a temporary folder for faces")?;
     let (faces, harvest) = shared::faces(&photos, &identity, folder.path(), with)?;
     harvest.report().iter().for_each(|line| shared::say(line));
-    let members = unknown(bundle, &faces)?;
+    let split = Split::read(bundle)?;
+    let members = unknown(split.as_ref(), &faces);
     ensure!(!members.is_empty(), "no picture is left to judge: {}", harvest.report().join("; "));
+    let judged_faces = members.iter().map(|&member| faces.faces[member].clone()).collect();
     let progress = shared::progress("judged");
-    match labels {
+    let samples = match labels {
         None => judged(&Pairs::new(Arc::new(faces), members, SEED), draws, conditions, detector, &progress),
-        Some(labels) => labelled(&faces, &members, &labels, detector, &progress),
-    }
+        Some(labels) => labelled((&faces, &members), &labels, conditions, detector, &progress),
+    };
+    Ok(Judged { samples: samples?, faces: judged_faces, split })
 }
 
-/// Faces that the bundle was neither trained nor validated with, as far as its `split.json` says.
-fn unknown(bundle: &Path, faces: &Faces) -> Result<Vec<usize>> {
-    let path = bundle.join("split.json");
-    let split: Option<Split> = match std::fs::read(&path) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
+/// Faces that the bundle was neither trained nor validated nor calibrated with, as far as it says.
+fn unknown(split: Option<&Split>, faces: &Faces) -> Vec<usize> {
     let Some(split) = split else {
         shared::say("the bundle does not say whom it was trained with: nobody is left out");
-        return Ok((0..faces.faces.len()).collect());
+        return (0..faces.faces.len()).collect();
     };
     let members: Vec<usize> =
         (0..faces.faces.len()).filter(|&face| !split.knows(&faces.faces[face])).collect();
+    let known = faces.faces.len() - members.len();
     shared::say(&format!(
-        "{} faces are left out: the bundle was trained or validated with them",
-        faces.faces.len() - members.len()
+        "{known} faces are left out: the bundle was trained, validated or calibrated with them"
     ));
-    Ok(members)
+    members
 }
 
 impl Judge for TwoStream {

@@ -117,7 +117,7 @@ impl Faces {
     ) -> Result<(Self, Harvest)> {
         let (index_path, pixels_path) = (folder.join("faces.json"), folder.join("faces.rgb"));
         let name = detector.name().to_owned();
-        let digest = digest_of(photos)?;
+        let digest = digest_of(photos);
         if let Some(index) = kept(&index_path, &name, &digest) {
             let pixels = File::open(&pixels_path).with_context(|| pixels_path.display().to_string())?;
             if pixels.metadata()?.len() == (index.faces.len() * WIDE_BYTES) as u64 {
@@ -193,15 +193,17 @@ fn read(path: &Path) -> Result<([u8; 32], Frame), String> {
 }
 
 /// Changes when a photo is added, taken away, or written anew.
-fn digest_of(photos: &[PathBuf]) -> Result<String> {
+fn digest_of(photos: &[PathBuf]) -> String {
     let mut hash = <sha2::Sha256 as sha2::Digest>::new();
     for path in photos {
-        let facts = std::fs::metadata(path).with_context(|| path.display().to_string())?;
-        let changed = facts.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        let line = format!("{} {} {:?}\n", path.display(), facts.len(), changed);
+        // Who cannot be read is told so later, by name.
+        let facts = std::fs::metadata(path).ok();
+        let size = facts.as_ref().map(std::fs::Metadata::len);
+        let changed = facts.and_then(|facts| facts.modified().ok());
+        let line = format!("{} {size:?} {changed:?}\n", path.display());
         sha2::Digest::update(&mut hash, line);
     }
-    Ok(hex::encode(sha2::Digest::finalize(hash)))
+    hex::encode(sha2::Digest::finalize(hash))
 }
 
 fn kept(path: &Path, detector: &str, photos: &str) -> Option<Index> {

@@ -13,7 +13,9 @@ fn main() -> ExitCode {
     models::prepare_process();
     let arguments = trainer::Arguments::parse();
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    // The other commands have nothing to save.
+    let signals = if arguments.saves() { &[SIGINT, SIGTERM][..] } else { &[] };
+    for &signal in signals {
         // The second signal ends the process at once; the first one lets it save.
         let twice = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop));
         if let Err(error) = twice.and_then(|_| flag::register(signal, Arc::clone(&stop))) {

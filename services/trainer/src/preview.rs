@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::arguments::{Preview, Shared};
 use crate::faces::{identity_of, photos, write_whole};
@@ -10,18 +10,20 @@ use crate::forge::Manipulation;
 use crate::pairs::Pairs;
 use crate::shared;
 use crate::sheet::{Mark, Sheet, Tile};
+use crate::split::{Side, Split};
 
 /// Side of a tile of the sheet, in pixels.
 const SIDE: usize = forensics::CROP_SIDE;
 
 /// Pairs as training draws them: above the face, below its forgery.
 pub(crate) fn preview(what: &Preview, with: &Shared) -> Result<()> {
-    let folder = what.out.with_extension("faces");
-    let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, &folder, with)?;
+    let folder = tempfile::tempdir().context("a temporary folder for faces")?;
+    let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, folder.path(), with)?;
     harvest.report().iter().for_each(|line| shared::say(line));
     harvest.at_least(2)?;
-    let everyone = (0..faces.faces.len()).collect();
-    let pairs = Pairs::new(Arc::new(faces), everyone, what.seed);
+    let members = Split::of(&faces.faces).members(Side::Train);
+    ensure!(members.len() >= 2, "too few people to learn from: more photos are needed");
+    let pairs = Pairs::new(Arc::new(faces), members, what.seed);
     let mut sheet =
         Sheet::new("What the network is taught: each face above its forgery, after the same losses");
     for manipulation in Manipulation::ALL {
@@ -47,7 +49,6 @@ pub(crate) fn preview(what: &Preview, with: &Shared) -> Result<()> {
         sheet = sheet.row(manipulation.as_str(), above).row("", below);
     }
     write_whole(&what.out, sheet.to_svg().as_bytes())?;
-    std::fs::remove_dir_all(&folder)?;
     shared::say(&format!("{}: open it in a browser", what.out.display()));
     Ok(())
 }

@@ -223,11 +223,16 @@ impl Alarms {
     }
 }
 
+/// The condition that pictures show and properties are measured under: as drawn, or whatever there is.
+fn main_condition(samples: &[Sample]) -> Condition {
+    let drawn = samples.iter().any(|sample| sample.condition == Condition::AsDrawn);
+    if drawn { Condition::AsDrawn } else { Condition::Untouched }
+}
+
 /// Blending strength, JPEG quality and face size, over the samples as drawn (or whatever there is).
 fn properties(samples: &[Sample]) -> Vec<Property> {
-    let drawn = samples.iter().any(|sample| sample.condition == Condition::AsDrawn);
-    let here: Vec<Sample> =
-        samples.iter().filter(|sample| !drawn || sample.condition == Condition::AsDrawn).cloned().collect();
+    let condition = main_condition(samples);
+    let here: Vec<Sample> = samples.iter().filter(|sample| sample.condition == condition).cloned().collect();
     let part = |name: String, wanted: &dyn Fn(&Sample) -> bool| {
         let scored = scores(&here, wanted);
         Share { name, pictures: scored.len(), auc: estimate(&scored, Ranking::auc) }
@@ -247,8 +252,10 @@ fn properties(samples: &[Sample]) -> Vec<Property> {
         part(name, &move |sample| (low..high).contains(&sample.face_size))
     });
     let filled = |parts: Vec<Share>| parts.into_iter().filter(|part| part.pictures > 0).collect::<Vec<_>>();
+    // Of labelled pictures nobody knows how strong they are.
+    let strong = here.iter().any(|sample| sample.strength > 0.0);
     let all = [
-        ("blending strength", filled(strengths.into())),
+        ("blending strength", filled(if strong { strengths.into() } else { Vec::new() })),
         ("JPEG quality", filled(qualities.into())),
         ("face size", filled(sizes.into())),
     ];
@@ -267,11 +274,7 @@ pub(crate) fn draw(
     thresholds: Option<Thresholds>,
 ) -> Result<Vec<&'static str>> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let last = if samples.iter().any(|sample| sample.condition == Condition::AsDrawn) {
-        Condition::AsDrawn
-    } else {
-        Condition::Untouched
-    };
+    let last = main_condition(samples);
     let mut drawn = Vec::new();
     let mut picture = |name: &'static str, svg: String| -> Result<()> {
         drawn.push(name);

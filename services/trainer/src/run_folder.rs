@@ -16,10 +16,11 @@ use serde_json::Value;
 use crate::faces::write_whole;
 use crate::learner::{Learner, Pace};
 
-/// A run's folder.
+/// A run's folder, held by one process.
 pub(crate) struct Run {
     folder: PathBuf,
-    log: File,
+    log: Option<File>,
+    _lock: File,
 }
 
 /// What must be the same when a run goes on.
@@ -63,18 +64,28 @@ const LOG: &str = "log.jsonl";
 const CHECKPOINT_BYTES_MAX: u64 = 4 << 30;
 
 impl Run {
-    /// Opens the folder. With `resume`, the learner goes on where the checkpoint left it, and the log loses what came later;
-    /// without, there must be no checkpoint.
-    pub(crate) fn open(
-        folder: &Path,
-        settings: &Settings,
-        resume: bool,
-        learner: &mut Learner,
-    ) -> Result<Self> {
-        let checkpoint = folder.join(CHECKPOINT);
+    /// Takes the folder for this process, before anything in it is touched. There must be no checkpoint but to `resume`.
+    pub(crate) fn take(folder: &Path, resume: bool) -> Result<Self> {
+        let shown = folder.display();
+        std::fs::create_dir_all(folder).with_context(|| shown.to_string())?;
+        let lock = File::create(folder.join("lock")).with_context(|| shown.to_string())?;
+        lock.try_lock().with_context(|| format!("{shown}: another process trains there"))?;
+        let checkpoint = folder.join(CHECKPOINT).exists();
+        ensure!(
+            resume || !checkpoint,
+            "{shown} holds a checkpoint: --resume goes on from it, another --run starts anew"
+        );
+        if resume && !checkpoint {
+            crate::shared::say("no checkpoint yet: this run begins with its first step");
+        }
+        Ok(Self { folder: folder.to_owned(), log: None, _lock: lock })
+    }
+
+    /// The learner goes on where a checkpoint left it, if there is one, and the log loses what came later.
+    pub(crate) fn restore(&mut self, settings: &Settings, learner: &mut Learner) -> Result<()> {
+        let checkpoint = self.folder.join(CHECKPOINT);
         if checkpoint.exists() {
             let shown = checkpoint.display();
-            ensure!(resume, "{shown} exists: --resume goes on from it, another --run starts anew");
             let file = TensorFile::read(&checkpoint, CHECKPOINT_BYTES_MAX)?;
             let kept = file.metadata.get("settings").with_context(|| format!("{shown}: not a checkpoint"))?;
             let kept: Settings =
@@ -82,17 +93,19 @@ impl Run {
             ensure!(kept == *settings, "{shown} belongs to other settings: {kept:?}; these are {settings:?}");
             learner.restore(&file.tensors).with_context(|| shown.to_string())?;
         }
-        let path = folder.join(LOG);
+        let path = self.folder.join(LOG);
         let lines = lines(&path)?;
         let kept = lines.iter().filter(|line| line.step <= learner.done());
         let text: String = kept.map(text_of).collect::<Result<_>>()?;
         write_whole(&path, text.as_bytes())?;
         let log = OpenOptions::new().append(true).open(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { folder: folder.to_owned(), log })
+        self.log = Some(log);
+        Ok(())
     }
 
     pub(crate) fn note(&mut self, line: &Line) -> Result<()> {
-        self.log.write_all(text_of(line)?.as_bytes()).context(LOG)
+        let log = self.log.as_mut().context("the log is opened when the run goes on")?;
+        log.write_all(text_of(line)?.as_bytes()).context(LOG)
     }
 
     /// On disk when this returns; before, the old one is.

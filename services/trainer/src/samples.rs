@@ -194,11 +194,11 @@ pub(crate) fn scores(samples: &[Sample], keep: impl Fn(&Sample) -> bool) -> Vec<
     kept.map(scored).collect()
 }
 
-/// Judges labelled pictures, as they are and after JPEG 75.
+/// Judges labelled pictures under those of `conditions` that need no draw: as they are, and after JPEG 75.
 pub(crate) fn labelled(
-    faces: &Faces,
-    members: &[usize],
+    (faces, members): (&Faces, &[usize]),
     labels: &BTreeMap<PathBuf, Labelled>,
+    conditions: &[Condition],
     judge: &mut dyn Judge,
     progress: &ProgressBar,
 ) -> Result<Vec<Sample>> {
@@ -208,8 +208,10 @@ pub(crate) fn labelled(
         let face = &faces.faces[member];
         let label = labels.get(&face.path).with_context(|| face.path.display().to_string())?;
         let picture = View::MIDDLE.of(&faces.wide(member)?.picture);
-        let conditions = [Condition::Untouched, Condition::Jpeg75];
-        let crops = conditions.map(|condition| condition.losses(&Degradation::none()).apply(picture.clone()));
+        let conditions = conditions.iter().copied().filter(|condition| *condition != Condition::AsDrawn);
+        let conditions: Vec<Condition> = conditions.collect();
+        let lossy = |condition: &Condition| condition.losses(&Degradation::none()).apply(picture.clone());
+        let crops: Vec<Vec<u8>> = conditions.iter().map(lossy).collect();
         for (condition, logit) in conditions.into_iter().zip(judge.score(&crops)?) {
             judged.push(Sample {
                 identity: face.identity.clone(),

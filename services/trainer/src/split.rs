@@ -1,9 +1,12 @@
 //! Which faces are learned from, which are looked at while learning, and which are touched once, at the end.
 
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::faces::Face;
+use crate::faces::{Face, write_whole};
 use crate::similar::{self, Fingerprint};
 
 /// A side of the split.
@@ -19,12 +22,18 @@ pub(crate) enum Side {
 }
 
 /// The faces' sides, as kept beside the weights: names and photos as digests only, enough to know them again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Split {
     /// How sides are decided, for people.
     pub(crate) rule: String,
     pub(crate) faces: Vec<Placed>,
+    /// Whom the bundle that training started from knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) inherited: Vec<Placed>,
 }
+
+/// Beside the weights.
+const FILE: &str = "split.json";
 
 /// A face and its side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +52,45 @@ impl Split {
             identity: short(&face.identity),
             photo: face.fingerprint,
         };
-        Self { rule: RULE.to_owned(), faces: sides(faces).into_iter().zip(faces).map(placed).collect() }
+        let faces = sides(faces).into_iter().zip(faces).map(placed).collect();
+        Self { rule: RULE.to_owned(), faces, inherited: Vec::new() }
+    }
+
+    /// What the bundle in `folder` says of whom it knows; `None`: nothing.
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| path.display().to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// Puts it into the bundle in `folder`.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        write_whole(&folder.join(FILE), serde_json::to_string(self)?.as_bytes())
+    }
+
+    /// Takes over whom `parent` knows; those of `faces` are not tested with.
+    pub(crate) fn inherit(&mut self, faces: &[Face], parent: &Self) {
+        for (placed, face) in self.faces.iter_mut().zip(faces) {
+            if placed.side == Side::Test && parent.knows(face) {
+                placed.side = Side::Train;
+            }
+        }
+        let known = parent.faces.iter().filter(|placed| placed.side != Side::Test);
+        self.inherited = known.chain(&parent.inherited).cloned().collect();
+    }
+
+    /// Whoever it was calibrated with is known as well.
+    pub(crate) fn calibrated_with(&mut self, faces: &[&Face]) {
+        let known = faces.iter().filter(|face| !self.knows(face)).map(|face| Placed {
+            side: Side::Validation,
+            identity: short(&face.identity),
+            photo: face.fingerprint,
+        });
+        let known: Vec<Placed> = known.collect();
+        self.inherited.extend(known);
     }
 
     /// Numbers of the faces on that side.
@@ -55,9 +102,9 @@ impl Split {
     /// Whether the identity or a near-duplicate of the photo was learned from or validated with.
     pub(crate) fn knows(&self, face: &Face) -> bool {
         let identity = short(&face.identity);
-        self.faces
-            .iter()
-            .filter(|placed| placed.side != Side::Test)
+        let known = self.faces.iter().filter(|placed| placed.side != Side::Test);
+        known
+            .chain(&self.inherited)
             .any(|placed| placed.identity == identity || placed.photo.is_near(&face.fingerprint))
     }
 
@@ -126,6 +173,25 @@ mod tests {
         assert!((share(Side::Validation) - 0.10).abs() < 0.03, "{}", share(Side::Validation));
         let reversed: Vec<Face> = faces.iter().rev().take(500).cloned().collect();
         assert!(sides(&reversed).iter().rev().eq(&all[1500..]));
+    }
+
+    #[test]
+    fn a_bundle_knows_whom_its_parent_knew_and_whom_it_was_calibrated_with() {
+        let people = |from: u64, to: u64| -> Vec<Face> {
+            (from..to).map(|i| face(&format!("p{i}"), (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
+        };
+        let (old, new) = (people(0, 100), people(50, 150));
+        let parent = Split::of(&old);
+        let mut child = Split::of(&new);
+        child.inherit(&new, &parent);
+        for (place, face) in new.iter().enumerate() {
+            assert!(child.faces[place].side != Side::Test || !parent.knows(face), "{}", face.identity);
+        }
+        assert!(old.iter().all(|face| child.knows(face) == parent.knows(face) || new.contains(face)));
+        let tested: Vec<&Face> = new.iter().filter(|face| !child.knows(face)).collect();
+        assert!(!tested.is_empty());
+        child.calibrated_with(&tested[..1]);
+        assert!(child.knows(tested[0]) && !child.knows(tested[1]));
     }
 
     #[test]

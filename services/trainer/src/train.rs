@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use forensics::{Calibration, CropMode, Preprocessing};
 use indicatif::{ProgressBar, ProgressStyle};
 use models::bundle::{Manifest, Storage, write};
@@ -46,10 +46,14 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     ensure!(!what.out.exists(), "{} exists already, and a bundle is never written over", what.out.display());
     let folder = what.run.clone().unwrap_or_else(|| beside(&what.out));
     let engine = Engine::open(with, &what.precision)?;
+    let mut run = Run::take(&folder, what.resume)?;
     let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, &folder, with)?;
     harvest.report().iter().for_each(|line| shared::say(line));
     harvest.at_least(FACES_MIN)?;
-    let split = Split::of(&faces.faces);
+    let mut split = Split::of(&faces.faces);
+    if let Some(parent) = what.init.as_deref().filter(|path| path.is_dir()) {
+        split.inherit(&faces.faces, &Split::read(parent)?.unwrap_or_default());
+    }
     write_whole(&folder.join("split.json"), serde_json::to_string_pretty(&split)?.as_bytes())?;
     let faces = Arc::new(faces);
     let side = |side| Pairs::new(Arc::clone(&faces), split.members(side), what.seed);
@@ -67,7 +71,7 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     let first = what.init.clone().map_or(Start::Chance, Start::From);
     let first = start::weights(&first, architecture, what.seed as i64)?;
     let mut learner = Learner::new(&first, settings.pace, engine.device, engine.kind)?;
-    let mut run = Run::open(&folder, &settings, what.resume, &mut learner)?;
+    run.restore(&settings, &mut learner)?;
     let mut session = Session { what, settings, validated, engine, folder: folder.clone() };
     session.learn(&mut learner, &mut run, &learned, stop)?;
     if learner.done() < what.steps {
@@ -130,7 +134,8 @@ impl Session<'_> {
             }
         }
         bar.abandon();
-        run.save(learner, &self.settings)
+        // A stop comes between two checkpoints.
+        if learner.done() < last { run.save(learner, &self.settings) } else { Ok(()) }
     }
 
     /// Calibrates on the validation side and writes the bundle with its card, split and pictures.
@@ -169,15 +174,25 @@ impl Session<'_> {
             training: self.story(split),
         };
         let storage = if what.f32 { Storage::F32 } else { Storage::F16 };
-        let bundle = write(&what.out, &manifest, weights, storage, None)?;
+        // Renamed when it is whole: a bundle without its split would be tested on whom it learned from.
+        let mut beside = what.out.clone().into_os_string();
+        beside.push(".new");
+        let new = PathBuf::from(beside);
+        if new.exists() {
+            std::fs::remove_dir_all(&new).with_context(|| new.display().to_string())?;
+        }
+        let bundle = write(&new, &manifest, weights, storage, None)?;
         let report = Report::of(&samples, &calibration, found);
         let (data, rule) = (&*what.data_statement, &*split.rule);
-        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let words = std::env::args().skip(1).filter(|word| word != "--resume");
+        let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
+        let command = words.map(quoted).collect::<Vec<_>>().join(" ");
         let statement = Statement { data, split: rule, command: &format!("touchstone-train {command}") };
         let measured =
             Measured { report: &report, on: "the validation side, which the calibration was fitted on" };
-        write_whole(&what.out.join("MODEL_CARD.md"), card(&manifest, &statement, &[measured]).as_bytes())?;
-        write_whole(&what.out.join("split.json"), serde_json::to_string(split)?.as_bytes())?;
+        write_whole(&new.join("MODEL_CARD.md"), card(&manifest, &statement, &[measured]).as_bytes())?;
+        split.write(&new)?;
+        std::fs::rename(&new, &what.out).with_context(|| what.out.display().to_string())?;
         let pictures = self.folder.join("pictures");
         report::draw(&pictures, &samples, &report, &calibration, found)?;
         shared::say(&format!(
