@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use e2e::fleet::{Fleet, Programs, Service, StoreKind};
-use testbed::Prometheus;
+use testbed::{KafkaVersion, Prometheus};
 
 /// A whole fleet on this machine: Kafka, an S3 server, PostgreSQL, Prometheus, and every service as a process.
 #[derive(Debug, Parser)]
@@ -60,6 +60,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut fleet = Fleet::builder()
         .workers(arguments.workers)
         .partitions(arguments.partitions)
+        // A lone broker of 4.3 or 4.4 that is killed may forget what it decided of a transaction (README, known limit).
+        .kafka(KafkaVersion::Kafka40)
         .stores(&[store])
         .engines(&arguments.model, &faces)
         .programs(programs.clone())

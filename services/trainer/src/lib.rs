@@ -16,6 +16,7 @@
 mod arguments;
 pub mod calibrate;
 mod card;
+mod commands;
 mod draw;
 mod evaluate;
 mod faces;
@@ -40,20 +41,9 @@ mod train;
 
 pub use arguments::Arguments;
 pub use calibrate::{Budgets, CalibrationError, Targets, platt, temperature, thresholds};
+pub use commands::run;
 pub use metrics::{
     Confusion, Estimate, Outcomes, Ranking, Reliability, ReliabilityBin, Resampling, RocPoint, Scored,
     bootstrap,
 };
 pub use sheet::{Mark, Sheet, Tile, TileError};
-
-use std::sync::atomic::AtomicBool;
-
-/// Does what the command line says; `stop` set, it saves and returns.
-pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
-    match arguments.command {
-        arguments::Command::Train(what) => train::train(&what, &arguments.shared, stop),
-        arguments::Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared),
-        arguments::Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared),
-        arguments::Command::Preview(what) => preview::preview(&what, &arguments.shared),
-    }
-}

@@ -1,0 +1,16 @@
+//! Which command does what.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::arguments::{Arguments, Command};
+use crate::{evaluate, preview, train};
+
+/// Does what the command line says; `stop` set, it saves and returns.
+pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Train(what) => train::train(&what, &arguments.shared, stop),
+        Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared),
+        Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared),
+        Command::Preview(what) => preview::preview(&what, &arguments.shared),
+    }
+}
