@@ -17,7 +17,7 @@ BARE := -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p
 TORCH := -p models -p cli -p standalone -p trainer -p e2e -p lanes
 BUILD := build --locked -p cli -p standalone -p lanes
 
-.PHONY: help setup demo fleet test lint bare torch parity faces bench
+.PHONY: help setup demo fleet trainer test lint bare torch parity faces bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ fleet: setup $(FACES) ## a whole fleet on this machine, in .deps/fleet; ARGS="--
 	@.ci/setup --tests
 	@$(CARGO) build --locked -p cli -p worker -p scheduler -p query -p e2e -p lanes --features worker/torch
 	@$(OUT)/fleet --face-detector $(FACES) $(ARGS)
+
+trainer: setup $(FACES) ## touchstone-train, which makes models of your own photos, and touchstone
+	@$(CARGO) build --locked $(TORCH)
+	@echo "built: $(OUT)/touchstone-train, $(OUT)/touchstone"
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests

@@ -55,7 +55,7 @@ pub(crate) fn faces(
     let config = config(with, PrecisionChoice::F32)?;
     let path = &with.face_detector;
     let mut detector = Mtcnn::load(path, &config).with_context(|| {
-        format!("{}: `make setup demo` makes it; --face-detector names another", path.display())
+        format!("{}: `make trainer` makes it; --face-detector names another", path.display())
     })?;
     Faces::find(photos, identity, folder, &mut detector, &progress("faces"))
 }
