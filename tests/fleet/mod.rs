@@ -259,10 +259,15 @@ impl Fleet {
     /// Waits until every media that was submitted has its verdict in every store; how long that took.
     pub async fn settled(&self) -> Duration {
         let began = Instant::now();
-        for platform in &self.platforms {
-            platform.verdicts(&self.ids).await;
+        for query in 0..self.platforms.len() {
+            self.known_to(query).await;
         }
         began.elapsed()
+    }
+
+    /// Waits until the query of this number has a verdict of every media that was submitted.
+    pub async fn known_to(&self, query: usize) {
+        self.platforms[query].verdicts(&self.ids).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! One service of a fleet: a process with a configuration file, that can be killed, stopped and started again.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -29,6 +30,8 @@ pub struct Service {
 pub struct End {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
     /// Everything it logged in that life.
     pub log: String,
 }
@@ -230,14 +233,18 @@ impl Service {
     pub fn ended(&mut self) -> End {
         let status: ExitStatus = self.server().wait(DEADLINE).expect("it ends");
         self.server = None;
-        End { code: status.code(), log: self.log() }
+        self.end(status)
     }
 
     /// How it ended, if it has.
     pub fn has_ended(&mut self) -> Option<End> {
         let status = self.server().try_wait().expect("a child can be asked")?;
         self.server = None;
-        Some(End { code: status.code(), log: self.log() })
+        Some(self.end(status))
+    }
+
+    fn end(&self, status: ExitStatus) -> End {
+        End { code: status.code(), signal: status.signal(), log: self.log() }
     }
 
     /// What it logged in this life.

@@ -1,34 +1,32 @@
 //! The auditor at size: the memory it takes beyond what the service holds anyway, and how fast it reads.
 //!
-//! `cargo bench -p query --profile dev --bench audit -- [--records N] [--folder DIR]`, 200,000 references by
-//! default; a folder that is filled already is audited as it is, and stays. One process
-//! fills log and store, each reference with its verdict and its row; another one opens them and audits, asked over
-//! gRPC, so that what the one has taken from the system is not counted as the other's.
+//! `cargo bench -p query --profile dev --bench audit -- [--records N] [--doubled N] [--kafka] [--folder DIR]`, 200,000
+//! references on the embedded log by default; a folder that is filled already is audited as it is, and stays. With
+//! `--doubled`, so many references (of the first partition) have a second verdict. One process fills log and store, each
+//! reference with its verdict and its row; another one opens them and audits, asked over gRPC, so that what the one has
+//! taken from the system is not counted as the other's.
 #![allow(clippy::print_stdout, missing_docs)]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod served;
+
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use forensics::{InputPosition, VerdictId};
-use ops::Ops;
 use prost::Message;
 use proto::topics::{key, outcome_headers};
 use proto::v1;
 use proto::v1::audit_service_client::AuditServiceClient;
 use proto::v1::verify_response::Event;
-use query::{Config, Query, RawConfig};
-use stream::local::{LocalConfig, LocalLog, Synchronous};
+use served::Served;
+use stream::kafka::{KafkaLog, KafkaSettings};
 use stream::{
     Commit, CommitOffset, FetchBounds, Log, MemberEvent, Membership, NewRecord, Position, StartAt,
-    TopicPartition, TopicPolicy, TopicSpec, Transaction,
+    Transaction,
 };
-use tokio::net::TcpListener;
-use tonic::transport::Channel;
-
-const PARTITIONS: i32 = 4;
+use testbed::Kafka;
 
 /// References of one append, and of one transaction.
 const BATCH: usize = 4_096;
@@ -42,74 +40,65 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1).cloned()
     };
-    let records = value("--records").map_or(200_000, |n| n.parse().expect("--records takes a number"));
+    let number =
+        |name: &str| value(name).map(|n| n.parse().unwrap_or_else(|_| panic!("{name} takes a number")));
+    let records = number("--records").unwrap_or(200_000);
+    let doubled = number("--doubled").unwrap_or(0);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     if let Some(folder) = value("--fill") {
-        return runtime.block_on(fill(Path::new(&folder), records));
+        let place = Place { folder: folder.into(), bootstrap: value("--bootstrap") };
+        return runtime.block_on(fill(&place, records, doubled));
     }
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = value("--folder").map_or(temporary.path().to_owned(), PathBuf::from);
-    if !folder.join("store.db").exists() {
+    let kafka = arguments
+        .iter()
+        .any(|argument| argument == "--kafka")
+        .then(|| Kafka::builder().folder(&folder.join("kafka")).start().expect("Kafka starts"));
+    let place = Place { folder, bootstrap: kafka.as_ref().map(Kafka::bootstrap) };
+    if !place.store().exists() {
         let began = Instant::now();
         let mut filler = Command::new(std::env::current_exe().expect("a bench has a path"));
-        filler.arg("--fill").arg(&folder).args(["--records", &records.to_string()]);
+        filler.arg("--fill").arg(&place.folder);
+        filler.args(["--records", &records.to_string(), "--doubled", &doubled.to_string()]);
+        filler.args(place.bootstrap.iter().flat_map(|bootstrap| ["--bootstrap", bootstrap]));
         assert!(filler.status().expect("it starts").success(), "log and store could not be filled");
         println!("{records} references, verdicts and rows in {:.0} s", began.elapsed().as_secs_f64());
     }
-    runtime.block_on(audit(&folder, records));
+    runtime.block_on(audit(&place, records, doubled));
 }
 
-/// The log and query over it.
-struct Service {
-    log: LocalLog,
-    query: Query,
-    config: Config,
-    ops: Ops,
+/// Where log and store are.
+struct Place {
+    folder: PathBuf,
+    /// Of a Kafka, where it is not the embedded log.
+    bootstrap: Option<String>,
 }
 
-impl Service {
-    async fn open(folder: &Path) -> Self {
-        let ops = Ops::new("bench", Duration::from_secs(5)).expect("a fresh registry");
-        let mut local = LocalConfig::new(folder.join("log"));
-        local.synchronous = Synchronous::Normal;
-        let metrics = stream::Metrics::register(&ops.registry).expect("registered once");
-        let log = LocalLog::open(local, metrics).expect("the folder is ours");
-        let config = config(folder.join("store.db"));
-        let spec = |name: &str| TopicSpec {
-            name: name.into(),
-            partitions: PARTITIONS,
-            policy: TopicPolicy::delete_after(Duration::from_secs(86_400)),
+impl Place {
+    fn store(&self) -> PathBuf {
+        self.folder.join("store.db")
+    }
+
+    async fn open(&self) -> Served {
+        let ops = served::ops();
+        let log = match &self.bootstrap {
+            None => served::local(&self.folder, &ops),
+            Some(bootstrap) => {
+                let settings =
+                    KafkaSettings { bootstrap_servers: bootstrap.clone(), ..KafkaSettings::default() };
+                let metrics = stream::Metrics::register(&ops.registry).expect("registered once");
+                let config = settings.check().expect("the defaults are valid");
+                let log = KafkaLog::connect(config, metrics, ops::Failpoints::default()).await;
+                Arc::new(log.expect("the broker answers")) as Arc<dyn Log>
+            }
         };
-        log.create_topics(&config.topics.all().map(spec)).await.expect("topics can be made");
-        let query = Query::open(&config, Arc::new(log.clone()), &ops).await.expect("the store is ours");
-        Self { log, query, config, ops }
-    }
-
-    fn partitions(&self, topic: &str) -> Vec<TopicPartition> {
-        (0..PARTITIONS).map(|partition| TopicPartition::new(topic, partition)).collect()
-    }
-
-    /// Waits until the store has every verdict.
-    async fn projected(&self) {
-        let mut ends = BTreeMap::new();
-        for partition in self.partitions(&self.config.topics.verdicts) {
-            ends.insert(partition.partition, self.log.watermarks(&partition).await.expect("an answer").high);
-        }
-        let mut projected = self.query.projected();
-        let all = projected.wait_for(|seen| ends.iter().all(|(at, end)| seen.get(at) >= Some(end)));
-        drop(all.await.expect("the projector lives"));
+        Served::open(log, ops, ("FILE", &self.store().display().to_string())).await
     }
 }
 
-fn config(file: PathBuf) -> Config {
-    let file = ("B__QUERY__STORE__FILE".to_owned(), file.display().to_string());
-    let defaults = format!("{}{}", query::DEFAULTS, proto::server::DEFAULTS);
-    let raw: RawConfig = ops::config::load(&defaults, None, "B", std::iter::once(file)).expect("defaults");
-    raw.check().expect("the defaults are valid")
-}
-
-async fn fill(folder: &Path, records: usize) {
-    let service = Service::open(folder).await;
+async fn fill(place: &Place, records: usize, doubled: usize) {
+    let service = place.open().await;
     let topic: Arc<str> = service.config.topics.media_standard.as_str().into();
     for first in (0..records).step_by(BATCH) {
         let references = (first..records.min(first + BATCH)).map(|n| {
@@ -118,17 +107,23 @@ async fn fill(folder: &Path, records: usize) {
         });
         service.log.append(references.collect()).await.expect("room on the disk");
     }
-    work(&service, topic).await;
+    work(&service, &topic).await;
+    // Each a second time: what the auditor has to keep in mind until it has seen everything.
+    let first = Position { topic: Arc::clone(&topic), partition: 0, offset: 0 };
+    let again = (0..doubled as i64).map(|offset| outcome(&service, &Position { offset, ..first.clone() }));
+    for again in again.collect::<Vec<_>>().chunks(BATCH) {
+        service.log.append(again.to_vec()).await.expect("room on the disk");
+    }
     service.projected().await;
 }
 
 /// As a worker: takes everything in and commits it with its verdicts.
-async fn work(service: &Service, topic: Arc<str>) {
-    let inputs = service.partitions(&topic);
+async fn work(service: &Served, topic: &Arc<str>) {
+    let inputs = served::partitions(topic);
     let membership = Membership {
         group: Arc::clone(&service.config.worker_group),
         slot: "worker-0".into(),
-        topics: vec![topic],
+        topics: vec![Arc::clone(topic)],
         start: StartAt::Earliest,
         fetch: FetchBounds { records_max: BATCH, bytes_max: 4 << 20 },
         session_timeout: None,
@@ -165,7 +160,7 @@ fn reference(n: usize) -> v1::MediaReference {
 }
 
 /// Ids rise, which fills the store's index faster than real ones would; the auditor reads rows by their seats.
-fn outcome(service: &Service, input: &Position) -> NewRecord {
+fn outcome(service: &Served, input: &Position) -> NewRecord {
     let n = u64::try_from(i64::from(input.partition) << 40 | input.offset).expect("places are positive");
     let mut id = [0; 32];
     id[..8].copy_from_slice(&n.to_be_bytes());
@@ -186,20 +181,10 @@ fn outcome(service: &Service, input: &Position) -> NewRecord {
     record
 }
 
-async fn audit(folder: &Path, records: usize) {
-    let service = Service::open(folder).await;
+async fn audit(place: &Place, records: usize, doubled: usize) {
+    let service = place.open().await;
     service.projected().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let mut services = proto::server::Services::new();
-    service.query.add_to(&mut services);
-    let (grpc, stop) = (service.config.grpc.clone(), service.ops.shutdown.clone());
-    service.ops.tasks.spawn("grpc", async move {
-        let served = proto::server::serve(listener, services, &grpc, async move { stop.requested().await });
-        served.await.map_err(|error| ops::ExitReason::Bug.because(error))
-    });
-    let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
-    let mut client = AuditServiceClient::new(channel.expect("it answers"));
+    let mut client = AuditServiceClient::new(service.channel().await);
 
     // From here on the highest mark is the audit's.
     std::fs::write("/proc/self/clear_refs", "5").expect("our own marks can be cleared");
@@ -209,22 +194,25 @@ async fn audit(folder: &Path, records: usize) {
     while let Some(event) = events.message().await.expect("it goes on") {
         match event.event {
             Some(Event::Report(last)) => report = Some(last),
-            Some(Event::Violation(violation)) => panic!("{violation:?}"),
+            Some(Event::Violation(violation)) => assert!(doubled > 0, "{violation:?}"),
             _ => {}
         }
     }
     let (took, peak) = (began.elapsed(), mib("VmHWM:"));
     let report = report.expect("a report");
-    let all = records as u64;
-    assert_eq!((report.inputs_committed, report.verdicts, report.rows), (all, all, all), "{report:?}");
+    let (all, doubled) = (records as u64, doubled as u64);
+    let found = (report.inputs_committed, report.verdicts, report.rows, report.violations);
+    assert_eq!(found, (all, all + doubled, all, doubled), "{report:?}");
 
     let allowed = ALLOWED_MIB + records as f64 / 8.0 / (1 << 20) as f64;
     let per_second = (report.inputs + report.outcomes + report.rows) as f64 / took.as_secs_f64();
+    let name = if place.bootstrap.is_some() { "audit_kafka" } else { "audit" };
     println!("resident: {before:.1} MiB before, {peak:.1} MiB at the most");
     let (grown, against) = (peak - before, format!("{allowed:.1} MiB allowed for {records} references"));
-    println!("BENCH audit_memory_growth {grown:.3} MiB ratio {:.2} against {against}", allowed / grown);
-    println!("BENCH audit_peak_rss {peak:.3} MiB ratio {:.2} against {before:.1} MiB before", peak / before);
-    println!("BENCH audit_read {per_second:.0} records/s ratio 1.00 against {:.1} s", took.as_secs_f64());
+    assert!(grown <= allowed, "the audit took {grown:.1} MiB, {against}");
+    println!("BENCH {name}_memory_growth {grown:.3} MiB ratio {:.2} against {against}", allowed / grown);
+    println!("BENCH {name}_peak_rss {peak:.3} MiB ratio {:.2} against {before:.1} MiB before", peak / before);
+    println!("BENCH {name}_read {per_second:.0} records/s ratio 1.00 against {:.1} s", took.as_secs_f64());
 }
 
 /// A line of this process' status, in MiB.

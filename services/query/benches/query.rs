@@ -1,22 +1,29 @@
-//! The store at size: how fast the projector's transactions fill it, and how fast it answers when full; on SQLite,
-//! then on PostgreSQL.
+//! Query at size: how fast the projector fills its store from the embedded log, and how fast it answers over gRPC when
+//! that is full; on SQLite, then on PostgreSQL.
 //!
 //! `cargo bench -p query --profile dev --bench query -- [--rows N]`, 20,000 rows by default. What is wanted at
 //! 1,000,000 is named in each line of SQLite; those of PostgreSQL name SQLite's own number of the same run.
 #![allow(clippy::print_stdout, missing_docs)]
 
+mod served;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use forensics::{Tenant, VerdictId};
+use forensics::VerdictId;
 use prost::Message;
+use proto::topics::key;
 use proto::v1;
-use query::store::{Address, Filter, PageBounds, PostgresConfig, Row, Seat, SqliteConfig, Store, Stretch};
+use proto::v1::verdict_service_client::VerdictServiceClient;
+use served::Served;
+use stream::{Log, NewRecord};
 use testbed::Postgres;
+use tonic::transport::Channel;
 
-/// Records of one transaction: what the projector gathers while it is behind.
-const BATCH: u64 = 2_048;
+/// Records of one append.
+const BATCH: usize = 4_096;
 
 const QUESTIONS: u64 = 2_000;
 
@@ -33,44 +40,57 @@ fn main() {
 }
 
 async fn both(rows: u64) {
-    let tasks = ops::Tasks::new(ops::Shutdown::new(Duration::ZERO));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = SqliteConfig { file: folder.path().join("store.db"), readers: 2, waiting_max: 64 };
-    let store = Store::open_sqlite(&config, "verdicts", &tasks).expect("a new store");
-    let mut sqlite = BTreeMap::from([("project".to_owned(), fill(&store, rows).await)]);
-    sqlite.append(&mut ask(&store, rows).await);
-    for (name, measured) in &sqlite {
+    let ops = served::ops();
+    let log = served::local(folder.path(), &ops);
+    let file = folder.path().join("store.db").display().to_string();
+    fill(&*log, rows).await;
+
+    let sqlite = Served::open(Arc::clone(&log), ops, ("FILE", &file));
+    let mut on_sqlite = measure(sqlite, rows, || {}).await;
+    for (name, measured) in &mut on_sqlite {
         let ratio = measured.against(measured.wanted);
         let Measured { value, unit, wanted, .. } = measured;
         println!("BENCH query_{name} {value:.3} {unit} ratio {ratio:.2} against {wanted} {unit} wanted");
     }
-    drop(folder);
 
     // As on a server of its own, small: the memory that its documentation begins with, and a disk that is waited for.
     let server = Postgres::builder().setting("fsync", "on").setting("shared_buffers", "512MB");
     let server = server.setting("max_wal_size", "4GB").start().expect("PostgreSQL starts");
-    let config = PostgresConfig {
-        address: Address::parse(&server.url("postgres")).expect("valid"),
-        password_file: None,
-        readers: 2,
-        waiting_max: 64,
-        connect_timeout: Duration::from_secs(5),
-        statement_timeout: Duration::from_secs(30),
-    };
-    let store = Store::open_postgres(&config, "verdicts", &tasks).await.expect("a new store");
-    let mut postgres = BTreeMap::from([("project".to_owned(), fill(&store, rows).await)]);
+    let url = server.url("postgres");
+    let postgres = Served::open(log, served::ops(), ("URL", &url));
     // What the server does by itself in the minutes after so many rows, and would do beside the questions.
-    server.query("postgres", "VACUUM (ANALYZE) touchstone.verdicts, touchstone.labels").expect("tidied");
-    server.query("postgres", "CHECKPOINT").expect("written");
-    postgres.append(&mut ask(&store, rows).await);
-    for (name, measured) in postgres {
-        let ratio = measured.against(sqlite[&name].value);
-        let (Measured { value, unit, wanted, .. }, sqlite) = (measured, sqlite[&name].value);
+    let tidy = || {
+        server.query("postgres", "VACUUM (ANALYZE) touchstone.verdicts, touchstone.labels").expect("tidied");
+        server.query("postgres", "CHECKPOINT").expect("written");
+    };
+    for (name, measured) in measure(postgres, rows, tidy).await {
+        let ratio = measured.against(on_sqlite[&name].value);
+        let (Measured { value, unit, wanted, .. }, sqlite) = (measured, on_sqlite[&name].value);
         println!(
             "BENCH query_postgres_{name} {value:.3} {unit} ratio {ratio:.2} against {sqlite:.3} {unit} on SQLite, \
              {wanted} {unit} wanted"
         );
     }
+}
+
+/// From an empty store that the projector fills to the questions of an analyst.
+async fn measure(
+    opening: impl Future<Output = Served>,
+    rows: u64,
+    tidy: impl Fn(),
+) -> BTreeMap<String, Measured> {
+    let began = Instant::now();
+    let served = opening.await;
+    served.projected().await;
+    let projected = Measured::rate(rows as f64 / began.elapsed().as_secs_f64());
+    tidy();
+    let client = VerdictServiceClient::new(served.channel().await);
+    let mut measured = ask(client, rows).await;
+    measured.insert("project".to_owned(), projected);
+    // The next one's measurements are not disturbed by this one.
+    served.ops.shutdown.request();
+    measured
 }
 
 /// A number, and whether more of it is better.
@@ -96,77 +116,74 @@ impl Measured {
     }
 }
 
-async fn fill(store: &Store, rows: u64) -> Measured {
-    let (mut took, mut next) = (Duration::ZERO, 0);
-    while next < rows {
-        let end = rows.min(next + BATCH);
-        let records: Vec<(u64, Bytes)> = (next..end).map(|n| (n, record(n))).collect();
-        // From here on it is the projector's work: decode, then one transaction.
-        let began = Instant::now();
-        let decoded = records
-            .iter()
-            .map(|(n, record)| Row::decode(Seat::new(0, *n as i64), Some(record)).expect("a verdict").0);
-        let stretch = Stretch {
-            partition: 0,
-            expected: (next > 0).then_some(next as i64),
-            next_offset: end as i64,
-            rows: decoded.collect(),
-        };
-        store.apply(vec![stretch]).await.expect("room on the disk");
-        took += began.elapsed();
-        next = end;
+/// Every verdict, on the verdict topic.
+async fn fill(log: &dyn Log, rows: u64) {
+    let config = served::config(("FILE", "unused.db"));
+    served::create_topics(log, &config).await;
+    let topic: Arc<str> = config.topics.verdicts.as_str().into();
+    for first in (0..rows).step_by(BATCH) {
+        let records = (first..rows.min(first + BATCH as u64))
+            .map(|n| NewRecord::keyed(Arc::clone(&topic), key("default", &format!("media-{n}")), record(n)));
+        log.append(records.collect()).await.expect("room on the disk");
     }
-    Measured::rate(rows as f64 / took.as_secs_f64())
 }
 
-async fn ask(store: &Store, rows: u64) -> BTreeMap<String, Measured> {
-    let tenant = Tenant::default_tenant();
+async fn ask(mut client: VerdictServiceClient<Channel>, rows: u64) -> BTreeMap<String, Measured> {
     let mut measured = BTreeMap::new();
     let mut took = Vec::new();
     for n in 0..QUESTIONS {
         let media_id = format!("media-{}", scatter(n) % rows);
+        let by = Some(v1::get_verdict_request::By::MediaId(media_id.clone()));
         let began = Instant::now();
-        let found = store.newest(&tenant, vec![media_id]).await.expect("an answer");
+        let found = client.get_verdict(v1::GetVerdictRequest { by }).await.expect("an answer");
         took.push(began.elapsed());
-        assert_eq!(found.len(), 1);
+        assert_eq!(found.into_inner().media_id, media_id);
     }
     measured.insert("get_p99".to_owned(), Measured::p99(took, GET_ALLOWED_MS));
 
-    for (name, filter) in filters() {
+    for (name, filter) in filters(rows) {
         let mut took = Vec::new();
-        let mut after = None;
+        let mut page_token = String::new();
         for _ in 0..QUESTIONS / 10 {
-            let bounds = PageBounds { rows_max: 100, bytes_max: 3 << 20 };
+            let request =
+                v1::ListVerdictsRequest { filter: Some(filter.clone()), page_size: 100, page_token };
             let began = Instant::now();
-            let page = store.list(&tenant, filter.clone(), after, bounds).await.expect("an answer");
+            let page = client.list_verdicts(request).await.expect("an answer").into_inner();
             took.push(began.elapsed());
-            after = page.next;
+            // After the last page the first one again.
+            page_token = page.next_page_token;
         }
         measured.insert(format!("list_{name}_p99"), Measured::p99(took, LIST_ALLOWED_MS));
     }
     measured
 }
 
-fn filters() -> [(&'static str, Filter); 6] {
+fn filters(rows: u64) -> [(&'static str, v1::VerdictFilter); 7] {
+    let all = v1::VerdictFilter::default;
+    let label = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let at = |n: u64| Some((UNIX_EPOCH + made(n)).into());
     [
-        ("all", Filter::default()),
-        ("outcome", Filter { outcomes: [2].into(), ..Filter::default() }),
+        ("all", all()),
+        ("outcome", v1::VerdictFilter { outcomes: vec![2], ..all() }),
         (
             "probability",
-            Filter { probability_min: Some(0.33), probability_max: Some(0.34), ..Filter::default() },
+            v1::VerdictFilter { probability_min: Some(0.33), probability_max: Some(0.34), ..all() },
         ),
-        ("label", Filter { labels: [("shelf".to_owned(), "7".to_owned())].into(), ..Filter::default() }),
+        ("label", v1::VerdictFilter { labels: label("shelf", "7"), ..all() }),
         // Nothing meets both: the page ends at its bound of candidates.
+        ("contradiction", v1::VerdictFilter { outcomes: vec![1], labels: label("even", "yes"), ..all() }),
+        ("model", v1::VerdictFilter { model_name: "two-stream".to_owned(), ..all() }),
+        // The middle tenth.
         (
-            "contradiction",
-            Filter {
-                outcomes: [1].into(),
-                labels: [("even".to_owned(), "yes".to_owned())].into(),
-                ..Filter::default()
-            },
+            "time",
+            v1::VerdictFilter { created_from: at(rows / 20 * 9), created_to: at(rows / 20 * 11), ..all() },
         ),
-        ("model", Filter { model_name: Some("two-stream".to_owned()), ..Filter::default() }),
     ]
+}
+
+/// When the verdict of this number was made, since 1970.
+fn made(n: u64) -> Duration {
+    Duration::from_millis(1_795_485_600_000 + n)
 }
 
 fn record(n: u64) -> Bytes {
@@ -198,7 +215,7 @@ fn record(n: u64) -> Bytes {
         faces: vec![face; 3],
         timeline: vec![v1::FrameVerdict { key: "frames/0001.jpg".to_owned(), ..Default::default() }; 8],
         labels: labels.map(|(k, v)| (k.to_owned(), v)).into(),
-        created_at: Some((UNIX_EPOCH + Duration::from_millis(1_795_485_600_000 + n)).into()),
+        created_at: Some((UNIX_EPOCH + made(n)).into()),
         ..Default::default()
     };
     verdict.encode_to_vec().into()

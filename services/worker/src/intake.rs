@@ -190,12 +190,10 @@ impl Intake {
     ) -> Result<bool, Exit> {
         let note = match event {
             Ok(MemberEvent::Assigned(assigned)) => {
-                let assigned: Vec<_> = assigned.into_iter().map(|a| (a.partition, a.epoch)).collect();
                 hand.assign(&assigned);
                 if hand.is_paused() {
                     // A new assignment starts unpaused.
-                    let partitions: Vec<_> =
-                        assigned.iter().map(|(partition, _)| partition.clone()).collect();
+                    let partitions: Vec<_> = assigned.iter().map(|new| new.partition.clone()).collect();
                     self.member.pause(&partitions);
                 }
                 Note::Assigned(assigned)

@@ -180,7 +180,7 @@ const NONE: i64 = i64::MAX;
 
 impl OldestUnprocessed {
     fn register(registry: &Registry, name: &str) -> Result<Self, Error> {
-        let help = "Age of the oldest record that this worker holds and has not committed; 0 without one.";
+        let help = "Age of the oldest record that this worker took in and has not committed, through outages too; 0 without one.";
         let age = GaugeVec::new(Opts::new(name, help), &["lane"])?;
         let oldest = Self { age, written_ms: Arc::new(Lane::ALL.map(|_| AtomicI64::new(NONE))) };
         registry.register(Box::new(oldest.clone()))?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::fleet::{Fleet, StoreKind};
+use e2e::fleet::{End, Fleet, StoreKind};
 use e2e::moments::Moments;
 
 /// Where a crash could hurt: rows 1 to 7 of the fault matrix, from taking in to after the commit.
@@ -54,7 +54,7 @@ async fn one_verdict_per_media_survives_kills_everywhere() {
         fleet.worker(victim).kill_at(window);
         fleet.submit(100).await;
         let end = fleet.worker(victim).ended();
-        assert_eq!(end.code, None, "{window}: ended by its signal, not by itself:\n{}", end.log);
+        killed_at(window, &end);
         fleet.worker(victim).start();
     }
     fleet.settled().await;
@@ -65,7 +65,7 @@ async fn one_verdict_per_media_survives_kills_everywhere() {
     fleet.alone().await;
     fleet.worker(0).kill_at("after-send");
     let load = fleet.load(200);
-    fleet.worker(0).ended();
+    killed_at("after-send", &fleet.worker(0).ended());
     let killed = Instant::now();
     load.done().await;
     fleet.settled().await;
@@ -76,4 +76,11 @@ async fn one_verdict_per_media_survives_kills_everywhere() {
     );
     assert!(took <= RECOVERY, "recovery took {took:?}, promised are {RECOVERY:?}");
     fleet.verify().await;
+}
+
+/// By its own hand, there.
+fn killed_at(window: &str, end: &End) {
+    assert_eq!(end.signal, Some(9), "{window}: killed, not ended by itself:\n{}", end.log);
+    let last = end.log.lines().last().unwrap_or_default();
+    assert!(last.contains("failpoint") && last.contains(window), "{window}: its last words are {last}");
 }

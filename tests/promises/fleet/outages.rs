@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::fleet::{Fleet, Load, Service, StoreKind};
+use e2e::fleet::{End, Fleet, Load, Service, StoreKind};
 use e2e::process::DEADLINE;
-use stream::{FetchBounds, Log, Membership, StartAt};
-use testbed::{KafkaVersion, VersityGateway, until, until_async};
+use testbed::{KafkaVersion, VersityGateway, until};
 
 /// So long the object store is away.
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -13,15 +12,19 @@ const OUTAGE: Duration = Duration::from_secs(60);
 /// After a broker is up again verdicts come within this time.
 const GAP: Duration = Duration::from_secs(5);
 
+/// From taking connections to having coordinators: the controller's session (5 s here), and loading what they know.
+const COORDINATORS: Duration = Duration::from_secs(10);
+
 const STORES: [StoreKind; 2] = [StoreKind::Sqlite, StoreKind::Postgres];
 
+const MEDIA: &str = "touchstone_worker_media_total";
 const LAG: &str = "touchstone_stream_kafka_lag_records";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outages_pause_the_work_and_lose_nothing() {
     let mut fleet = Fleet::builder().workers(2).partitions(4).start().await;
     an_object_store_that_is_away_judges_nothing(&mut fleet).await;
-    a_fleet_that_is_asked_to_stop_finishes_what_it_began(&mut fleet).await;
+    workers_that_are_asked_to_stop_finish_what_they_began(&mut fleet).await;
     workers_with_wrong_settings_lose_nothing(&mut fleet).await;
 }
 
@@ -40,7 +43,7 @@ async fn a_lone_broker_may_die_under_load() {
         }
         let known = judged(&mut fleet);
         fleet.kafka().restart().expect("it comes back");
-        works_on(&mut fleet, known).await;
+        works_on(&mut fleet, known);
         load.done().await;
         fleet.settled().await;
         fleet.verify().await;
@@ -72,34 +75,20 @@ async fn under_way(fleet: &mut Fleet) -> Load {
     load
 }
 
-/// Verdicts come again, beyond those that were known, soon after the broker's coordinators are back: it takes connections
-/// long before that.
-async fn works_on(fleet: &mut Fleet, known: f64) {
-    let newcomer = Membership {
-        group: "newcomers".into(),
-        slot: "newcomer".into(),
-        topics: vec![fleet.topics().dead_letters.as_str().into()],
-        start: StartAt::Latest,
-        fetch: FetchBounds::default(),
-        session_timeout: None,
-    };
+/// Verdicts come again, beyond those that were known, soon after the broker's coordinators are back.
+fn works_on(fleet: &mut Fleet, known: f64) {
     let up = Instant::now();
-    let newcomers = until_async("a newcomer can begin", DEADLINE, || async {
-        let log = fleet.fresh_log().await.ok()?;
-        let member = log.join(newcomer.clone()).await.ok()?;
-        Some((log, member))
-    });
-    let (_log, member) = newcomers.await;
+    fleet.kafka().wait_back(proto::topics::WORKER_GROUP).expect("it comes back");
     let back = Instant::now();
-    member.leave().await.expect("it leaves");
     until("verdicts come again", DEADLINE, || (judged(fleet) > known).then_some(()));
-    let gap = back.elapsed();
+    let (gap, in_all) = (back.elapsed(), up.elapsed());
     eprintln!(
         "verdicts came {:.1} s after the broker was back (bound {GAP:?}), {:.1} s after it took connections",
         gap.as_secs_f64(),
-        up.elapsed().as_secs_f64()
+        in_all.as_secs_f64()
     );
     assert!(gap <= GAP, "the gap was {gap:?}");
+    assert!(in_all <= GAP + COORDINATORS, "verdicts came {in_all:?} after connections were taken");
 }
 
 /// The breaker: not ready, nothing judged, nothing dead-lettered, and the lag tells the truth.
@@ -168,50 +157,78 @@ fn set_again(fleet: &mut Fleet, old: &str, new: &str) {
     }
 }
 
-/// SIGTERM under load: exit 0, and what was begun is committed, so that nobody does it again.
-async fn a_fleet_that_is_asked_to_stop_finishes_what_it_began(fleet: &mut Fleet) {
-    // Begun afresh, so that their last words speak of this chapter alone.
+/// SIGTERM under load, to both and to one of them: exit 0, and what was begun is committed, so that nobody does it again.
+async fn workers_that_are_asked_to_stop_finish_what_they_began(fleet: &mut Fleet) {
+    let before = afresh(fleet).await;
+    let load = busy(fleet);
+    // Together: of those that go one by one, each leaves work to the next.
+    fleet.workers().iter_mut().for_each(Service::ask_to_stop);
+    let begun = begun_by(&fleet.worker(0).ended()) + begun_by(&fleet.worker(1).ended());
+    let done = verdicts(fleet).await - before;
+    assert_eq!(begun, done, "what was begun is committed");
+    assert!(done > 50, "they were at work");
+    load.done().await;
+
+    let before = afresh(fleet).await;
+    let load = busy(fleet);
+    let begun = begun_by(&fleet.worker(0).drain());
+    assert!(begun > 25, "it was at work");
+    load.done().await;
+    fleet.settled().await;
+    let taken_over = begun_by(&fleet.worker(1).drain());
+    assert_eq!(
+        begun + taken_over,
+        verdicts(fleet).await - before,
+        "what one began the other did not do again"
+    );
+    for number in 0..2 {
+        fleet.worker(number).start();
+    }
+    fleet.verify().await;
+}
+
+/// New lives of both workers, whose last words speak of what follows alone, with nothing left to judge; how many verdicts
+/// there are.
+async fn afresh(fleet: &mut Fleet) -> usize {
+    for number in 0..2 {
+        if !fleet.worker(number).is_running() {
+            fleet.worker(number).start();
+        }
+    }
+    fleet.settled().await;
     for number in 0..2 {
         assert_eq!(fleet.worker(number).drain().code, Some(0));
-    }
-    let before = fleet.count().await.verdicts;
-    for number in 0..2 {
         fleet.worker(number).start();
         fleet.worker(number).wait_ready();
     }
     fleet.balanced();
+    verdicts(fleet).await
+}
+
+/// Media on their way, of which each worker has judged some.
+fn busy(fleet: &mut Fleet) -> Load {
     let load = fleet.load(1_500);
-    until("work is under way", DEADLINE, || (judged(fleet) > 50.0).then_some(()));
-    // Together: of one that goes alone, the other would take over, and be counted twice.
-    fleet.workers().iter_mut().for_each(Service::ask_to_stop);
-    let mut begun = 0;
-    for worker in fleet.workers() {
-        let end = worker.ended();
-        assert_eq!(end.code, Some(0), "{}", end.log);
-        begun += begun_by(&end.log);
-    }
-    let verdicts = fleet.topics().verdicts.clone();
-    let done = fleet.records(&verdicts).await.len() - before;
-    assert_eq!(begun, done, "what was begun is committed");
-    assert!(done > 50, "they were at work");
-    load.done().await;
-    for number in 0..2 {
-        fleet.worker(number).start();
-    }
-    fleet.settled().await;
-    fleet.verify().await;
+    until("both are at work", DEADLINE, || {
+        fleet.workers().iter().all(|worker| worker.metric(MEDIA, "") > 25.0).then_some(())
+    });
+    load
+}
+
+async fn verdicts(fleet: &Fleet) -> usize {
+    fleet.records(&fleet.topics().verdicts).await.len()
 }
 
 /// Media that the workers of this life have judged.
 fn judged(fleet: &mut Fleet) -> f64 {
-    fleet.workers().iter().map(|worker| worker.metric("touchstone_worker_media_total", "")).sum()
+    fleet.workers().iter().map(|worker| worker.metric(MEDIA, "")).sum()
 }
 
-/// How many media a life began, by its last words.
-fn begun_by(log: &str) -> usize {
+/// How many media a life began that ended as it should, by its last words.
+fn begun_by(end: &End) -> usize {
+    assert_eq!(end.code, Some(0), "{}", end.log);
     // The process says the same after it, without the number.
     let is_farewell = |line: &&str| line.contains("worker drained") && line.contains("jobs");
-    let words = log.lines().rev().find(is_farewell).expect("it says farewell");
+    let words = end.log.lines().rev().find(is_farewell).expect("it says farewell");
     let words: serde_json::Value = serde_json::from_str(words).expect("it logs JSON");
     usize::try_from(words["jobs"].as_u64().expect("a number")).expect("few")
 }

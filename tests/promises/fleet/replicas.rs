@@ -17,13 +17,14 @@ async fn two_queries_share_one_database() {
     // Each answers for every media.
     fleet.settled().await;
 
-    // Each goes once and comes back; the other works on.
+    // Each goes once and comes back; the other works on, and answers for all of it meanwhile.
     for query in 0..2 {
         let load = fleet.load(200);
         assert_eq!(fleet.query(query).drain().code, Some(0));
+        load.done().await;
+        fleet.known_to(1 - query).await;
         fleet.query(query).start();
         fleet.query(query).wait_ready();
-        load.done().await;
         fleet.settled().await;
     }
     fleet.verify().await;

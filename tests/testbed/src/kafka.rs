@@ -1,5 +1,6 @@
 //! Apache Kafka: one broker that is its own controller, or several that replicate each other.
 
+mod back;
 mod rights;
 
 use std::fs;
@@ -295,6 +296,15 @@ impl Kafka {
         node.kill()?;
         node.spawn(self.version)?;
         node.wait_ready()
+    }
+
+    /// Waits until a client that is none of ours can begin a transaction and hear of this group's offsets. Brokers take
+    /// connections long before: their coordinators come back with the controller's session.
+    ///
+    /// # Errors
+    /// When that takes too long: with what the brokers said last.
+    pub fn wait_back(&self, group: &str) -> anyhow::Result<()> {
+        back::wait(&self.bootstrap(), group, START_DEADLINE)
     }
 
     /// What they have written so far.

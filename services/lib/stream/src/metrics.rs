@@ -16,6 +16,7 @@ pub struct Metrics {
     transaction_duration: Histogram,
     rebalances: IntCounter,
     fenced_writes: IntCounter,
+    refused_attempts: IntCounter,
     lag: IntGaugeVec,
 }
 
@@ -49,6 +50,10 @@ impl Metrics {
             "touchstone_stream_fenced_writes_total",
             "Transactions refused because another owns the partitions or the slot by now",
         )?;
+        let refused_attempts = IntCounter::new(
+            "touchstone_stream_refused_attempts_total",
+            "Attempts at a transaction that the group refused, those that were made again included",
+        )?;
         let lag = IntGaugeVec::new(
             Opts::new(
                 "touchstone_stream_kafka_lag_records",
@@ -60,8 +65,9 @@ impl Metrics {
         registry.register(Box::new(transaction_duration.clone()))?;
         registry.register(Box::new(rebalances.clone()))?;
         registry.register(Box::new(fenced_writes.clone()))?;
+        registry.register(Box::new(refused_attempts.clone()))?;
         registry.register(Box::new(lag.clone()))?;
-        Ok(Self { transactions, transaction_duration, rebalances, fenced_writes, lag })
+        Ok(Self { transactions, transaction_duration, rebalances, fenced_writes, refused_attempts, lag })
     }
 
     /// One transaction got its answer. For implementations of [`Log`].
@@ -79,6 +85,11 @@ impl Metrics {
         }
         self.transactions.with_label_values(&[result]).inc();
         self.transaction_duration.observe(took.as_secs_f64());
+    }
+
+    /// The group did not know the member, or not in this generation. For implementations of [`Log`].
+    pub fn refused_attempt(&self) {
+        self.refused_attempts.inc();
     }
 
     /// A group changed the partitions of a member. For implementations of [`Log`].

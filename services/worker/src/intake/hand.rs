@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use forensics::Lane;
-use stream::{AssignmentEpoch, TopicPartition};
+use stream::{Assignment, AssignmentEpoch, TopicPartition};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -59,8 +59,8 @@ impl Hand {
     }
 
     /// These partitions are ours now.
-    pub(super) fn assign(&mut self, assigned: &[(TopicPartition, AssignmentEpoch)]) {
-        for (partition, epoch) in assigned {
+    pub(super) fn assign(&mut self, assigned: &[Assignment]) {
+        for Assignment { partition, epoch, .. } in assigned {
             self.revoke(std::slice::from_ref(partition));
             self.held.insert(partition.clone(), (*epoch, CancellationToken::new()));
         }
@@ -175,6 +175,10 @@ mod tests {
         hand.push(lane, Pending { admission: Admission::DeadLetter { input, why: String::new() }, revoked });
     }
 
+    fn assignment(index: i32) -> Assignment {
+        Assignment { partition: partition(index), epoch: AssignmentEpoch(1), next_offset: 0 }
+    }
+
     fn offset(pending: Option<Pending>) -> Option<i64> {
         match pending?.admission {
             Admission::DeadLetter { input, .. } => Some(input.record.position.offset),
@@ -185,7 +189,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_only_after_a_while_and_resumes_when_there_is_room() {
         let mut hand = Hand::new(2, SECOND);
-        hand.assign(&[(partition(0), AssignmentEpoch(1))]);
+        hand.assign(&[assignment(0)]);
         let now = Instant::now();
         assert!(hand.listens(false) && hand.flow(false, now).is_none() && hand.pause_at().is_none());
         take(&mut hand, 0, Lane::Bulk, 1);
@@ -204,7 +208,7 @@ mod tests {
     #[test]
     fn live_goes_first_and_revoked_records_are_forgotten() {
         let mut hand = Hand::new(8, SECOND);
-        hand.assign(&[(partition(0), AssignmentEpoch(1)), (partition(1), AssignmentEpoch(1))]);
+        hand.assign(&[assignment(0), assignment(1)]);
         take(&mut hand, 0, Lane::Bulk, 5);
         take(&mut hand, 1, Lane::Live, 7);
         take(&mut hand, 0, Lane::Bulk, 6);

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use forensics::Lane;
 use stream::offsets::{InFlight, OffsetsError};
-use stream::{AssignmentEpoch, CommitOffset, TopicPartition, Transaction};
+use stream::{Assignment, AssignmentEpoch, CommitOffset, TopicPartition, Transaction};
 
 use crate::clerk::Written;
 
 /// What the intake and the jobs tell the publisher. The intake's notes are in order; a job's note follows the
 /// one that started it.
 pub(crate) enum Note {
-    /// Partitions are ours, under these epochs.
-    Assigned(Vec<(TopicPartition, AssignmentEpoch)>),
+    /// Partitions are ours.
+    Assigned(Vec<Assignment>),
     /// They are not any more.
     Revoked(Vec<TopicPartition>),
     /// These records were taken in, in order.
@@ -36,6 +36,8 @@ pub(crate) struct Ledger {
     ready: Ready,
     /// Whose turn it was last, so that a busy partition does not starve the others.
     last: Option<TopicPartition>,
+    /// What was given up and comes again, if the partition does.
+    owed: BTreeMap<TopicPartition, Owed>,
 }
 
 struct Partition {
@@ -47,6 +49,15 @@ struct Partition {
     uncommitted: VecDeque<Begun>,
     /// The lane of its topic, once a record came.
     lane: Option<Lane>,
+    /// Until it has come again.
+    owed: Option<Owed>,
+}
+
+/// The oldest record of a partition that was taken in and given up: an outage makes nothing younger.
+#[derive(Debug, Clone, Copy)]
+struct Owed {
+    lane: Lane,
+    record: Begun,
 }
 
 /// How much could be committed.
@@ -85,15 +96,20 @@ impl Ledger {
     pub(crate) fn apply(&mut self, note: Note) -> Result<(), OffsetsError> {
         match note {
             Note::Assigned(assigned) => {
-                for (partition, epoch) in assigned {
+                for Assignment { partition, epoch, next_offset } in assigned {
                     self.forget(&partition);
-                    self.partitions.insert(partition, Partition::new(epoch));
+                    // Unless the log had taken it after all.
+                    let owed = self.owed.remove(&partition).filter(|owed| owed.record.offset >= next_offset);
+                    self.partitions.insert(partition, Partition::new(epoch, owed));
                 }
+                // What a rewind gives back it gives back at once: the rest went elsewhere.
+                self.owed.clear();
             }
             Note::Revoked(partitions) => partitions.iter().for_each(|partition| self.forget(partition)),
             Note::Started { partition, epoch, lane, records } => {
                 if let Some(held) = self.held(&partition, epoch) {
                     held.lane = Some(lane);
+                    held.owed = None;
                     records.iter().try_for_each(|record| held.running.start(record.offset))?;
                     held.uncommitted.extend(records);
                 }
@@ -162,12 +178,17 @@ impl Ledger {
     /// When the oldest record of a lane that is not committed was written, in milliseconds since 1970.
     pub(crate) fn oldest(&self, lane: Lane) -> Option<i64> {
         let of_lane = self.partitions.values().filter(|held| held.lane == Some(lane));
-        of_lane.filter_map(|held| held.uncommitted.front()).map(|record| record.written_ms).min()
+        let taken_in = of_lane.filter_map(|held| held.uncommitted.front());
+        let owed = self.owed.values().chain(self.partitions.values().filter_map(|held| held.owed.as_ref()));
+        let owed = owed.filter(|owed| owed.lane == lane).map(|owed| &owed.record);
+        taken_in.chain(owed).map(|record| record.written_ms).min()
     }
 
     /// Gives everything up: the member rewinds, and all of it will be taken in again.
     pub(crate) fn give_up(&mut self) {
-        self.partitions.clear();
+        for (partition, held) in std::mem::take(&mut self.partitions) {
+            self.owed.extend(held.oldest().map(|owed| (partition, owed)));
+        }
         self.ready = Ready::default();
     }
 
@@ -191,9 +212,15 @@ impl Ledger {
 }
 
 impl Partition {
-    fn new(epoch: AssignmentEpoch) -> Self {
+    fn new(epoch: AssignmentEpoch, owed: Option<Owed>) -> Self {
         let (ready, uncommitted) = (VecDeque::new(), VecDeque::new());
-        Self { epoch, running: InFlight::new(), ready, uncommitted, lane: None }
+        Self { epoch, running: InFlight::new(), ready, uncommitted, lane: None, owed }
+    }
+
+    /// The oldest record that is not committed.
+    fn oldest(&self) -> Option<Owed> {
+        let taken_in = self.lane.zip(self.uncommitted.front());
+        taken_in.map(|(lane, record)| Owed { lane, record: *record }).or(self.owed)
     }
 }
 

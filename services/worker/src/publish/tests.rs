@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forensics::Lane;
 use ops::metrics::Registry;
-use stream::{AssignmentEpoch, NewRecord, StreamError, TopicPartition, Transaction};
+use stream::{Assignment, AssignmentEpoch, NewRecord, StreamError, TopicPartition, Transaction};
 
 use super::*;
 use crate::clerk::Written;
@@ -55,7 +55,11 @@ fn started(index: i32, offsets: std::ops::Range<i64>) -> Note {
 }
 
 fn assigned() -> Note {
-    Note::Assigned((0..2).map(|index| (partition(index), AssignmentEpoch(1))).collect())
+    Note::Assigned((0..2).map(|index| assignment(index, 1)).collect())
+}
+
+fn assignment(index: i32, epoch: u64) -> Assignment {
+    Assignment { partition: partition(index), epoch: AssignmentEpoch(epoch), next_offset: 0 }
 }
 
 /// A publisher over these answers, and the two ends a test holds.
@@ -145,7 +149,7 @@ async fn after_an_abort_everything_in_flight_is_given_up() {
             }
             tell(&notes, [finished(1, 0, Lane::Live)]).await;
             // The member has rewound.
-            let again = Note::Assigned(vec![(partition(0), AssignmentEpoch(2))]);
+            let again = Note::Assigned(vec![assignment(0, 2)]);
             tell(&notes, [Note::Revoked(vec![partition(0), partition(1)]), again]).await;
             drop(notes);
         };

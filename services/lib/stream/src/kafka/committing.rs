@@ -19,8 +19,9 @@ use super::ownership::{Ownership, Refusal, Standing};
 use super::polling::{MemberConsumer, told_offset};
 use super::records::{Row, list, offset_list};
 use super::transactor::{Attempt, Moves, Transactor};
-use crate::error::StreamError;
+use crate::error::{Disposition, StreamError};
 use crate::member::{AbortReason, Commit, CommitOffset, StartAt, Transaction};
+use crate::metrics::Metrics;
 use crate::record::TopicPartition;
 
 /// What could not be done is tried again after so long.
@@ -40,6 +41,8 @@ pub(crate) struct Committing {
     shared: Arc<Shared>,
     consumer: Arc<MemberConsumer>,
     transactor: Option<Transactor>,
+    /// Why there is no instance, since it was last tried to make one.
+    without: Option<StreamError>,
     /// Where this member began in partitions of which the group has committed nothing: a rewind comes back there.
     starts: BTreeMap<TopicPartition, i64>,
 }
@@ -60,7 +63,7 @@ impl Committing {
         consumer: Arc<MemberConsumer>,
         transactor: Transactor,
     ) -> Self {
-        Self { core, shared, consumer, transactor: Some(transactor), starts: BTreeMap::new() }
+        Self { core, shared, consumer, transactor: Some(transactor), without: None, starts: BTreeMap::new() }
     }
 
     /// Works until it is told to end.
@@ -101,6 +104,7 @@ impl Committing {
         match self.core.transactor(&self.shared.membership.slot, patience) {
             Ok(transactor) => {
                 self.transactor = Some(transactor);
+                self.without = None;
                 true
             }
             Err(StreamError::Fenced { why, .. }) => {
@@ -109,6 +113,11 @@ impl Committing {
             }
             Err(error) => {
                 tracing::warn!(slot = &*self.shared.membership.slot, "no new producer yet: {error}");
+                if error.disposition() == Disposition::Fatal {
+                    // Nothing is given to the intake without a producer, so no commit would ever tell.
+                    self.shared.inbox.end(error.clone());
+                }
+                self.without = Some(error);
                 false
             }
         }
@@ -265,8 +274,10 @@ impl Committing {
 
     fn attempt(&mut self, rows: &[Row], offsets: &[CommitOffset]) -> Attempt {
         let Some(transactor) = &self.transactor else {
-            let why = format!("slot {} has no producer: no broker answers", self.shared.membership.slot);
-            return Attempt::Broken(StreamError::Unavailable { why });
+            let unknown = || StreamError::Unavailable {
+                why: format!("slot {} has no producer", self.shared.membership.slot),
+            };
+            return Attempt::Broken(self.without.clone().unwrap_or_else(unknown));
         };
         let moved = || offset_list(offsets.iter().map(|offset| (&offset.partition, offset.next_offset)));
         match self.core.config().delivery {
@@ -274,7 +285,7 @@ impl Committing {
             Delivery::ExactlyOnce if offsets.is_empty() => transactor.transact(rows, None),
             Delivery::ExactlyOnce => {
                 let is_shaken = || transactor.is_shaken();
-                while_group_fenced(is_shaken, || match self.consumer.group_metadata() {
+                while_group_fenced(&self.shared.metrics, is_shaken, || match self.consumer.group_metadata() {
                     // No membership, nothing to commit.
                     None => Attempt::GroupFenced("this consumer is in no group".to_owned()),
                     Some(metadata) => {
@@ -301,6 +312,7 @@ impl Committing {
         if offsets.count() > 0 {
             // A commit of offsets that arrives twice is no worse than once.
             let moved = while_group_fenced(
+                &self.shared.metrics,
                 || false,
                 || match self.consumer.commit(offsets, CommitMode::Sync) {
                     Ok(()) => Attempt::Committed(Vec::new()),
@@ -321,10 +333,18 @@ impl Committing {
 
 /// Attempts again while the group refuses, but never on an instance that has lost a connection meanwhile: the abort of
 /// the attempt before may have been sent twice then, and its second copy would end the next attempt half-way.
-fn while_group_fenced(is_shaken: impl Fn() -> bool, mut attempt: impl FnMut() -> Attempt) -> Attempt {
+fn while_group_fenced(
+    metrics: &Metrics,
+    is_shaken: impl Fn() -> bool,
+    mut attempt: impl FnMut() -> Attempt,
+) -> Attempt {
     let mut attempted = attempt();
-    for _ in 1..GENERATIONS {
+    for number in 1..=GENERATIONS {
         let Attempt::GroupFenced(why) = &attempted else { break };
+        metrics.refused_attempt();
+        if number == GENERATIONS {
+            break;
+        }
         if is_shaken() {
             let why = format!("a connection was lost while the group refused a transaction: {why}");
             return Attempt::Broken(StreamError::Unavailable { why });
@@ -338,13 +358,18 @@ fn while_group_fenced(is_shaken: impl Fn() -> bool, mut attempt: impl FnMut() ->
 mod tests {
     use std::cell::Cell;
 
+    use prometheus::Registry;
+
     use super::*;
 
     /// How often it was attempted, and how that ended, when the group refuses the first attempts, and a connection is
     /// lost within the attempts of these numbers.
     fn attempts(refused: usize, lost: &[usize]) -> (usize, Attempt) {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
         let (count, is_shaken) = (Cell::new(0), Cell::new(false));
         let ended = while_group_fenced(
+            &metrics,
             || is_shaken.take(),
             || {
                 count.set(count.get() + 1);
@@ -356,6 +381,10 @@ mod tests {
                 }
             },
         );
+        let families = registry.gather();
+        let told = families.iter().find(|family| family.name() == "touchstone_stream_refused_attempts_total");
+        let told = told.unwrap().get_metric()[0].get_counter().get_value();
+        assert_eq!(told, count.get().min(refused) as f64, "each refusal is counted");
         (count.get(), ended)
     }
 

@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::client::{Clients, Troubles};
 use super::delivery::{Outbox, Round, RoundEnd};
-use super::error::{Doing, code_of, is_fenced, is_group_fenced, told, words};
+use super::error::{Doing, code_of, is_fenced, is_group_fenced, told, told_code, words};
 use super::records::Row;
 use crate::error::StreamError;
 
@@ -159,7 +159,11 @@ impl Transactor {
 
     /// What a failure before the commit means; aborts where a transaction is open and the failure is known.
     fn failed(&self, error: &KafkaError, doing: Doing<'_>, open_until: Option<Instant>) -> Attempt {
-        let told = told(doing, error);
+        // Records that were waiting are only told that they were purged.
+        let told = match self.producer.client().fatal_error() {
+            Some((code, said)) => told_code(Doing::Slot(&self.slot), code, &said),
+            None => told(doing, error),
+        };
         let fenced = |why: String, told: StreamError| match open_until {
             Some(deadline) if self.has_outlived(deadline) => Attempt::Broken(told),
             _ => Attempt::Fenced(why),

@@ -16,6 +16,8 @@ use super::support::{
 
 /// Row 13: after the broker is back, work goes on within this.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// From taking connections to having coordinators: the controller's session (5 s here), and loading what they know.
+const COORDINATORS: Duration = Duration::from_secs(10);
 /// Without transactions a write that was under way is waited for as long as the producer tries: 10 s of it.
 const RECOVERY_AT_LEAST_ONCE: Duration = Duration::from_secs(15);
 
@@ -67,15 +69,19 @@ async fn killed(mode: Mode, recovery: Duration) {
                 kafka
             };
             kafka = tokio::task::spawn_blocking(restart).await.unwrap();
+            let up = Instant::now();
             append(&log, &input, 1).await;
-            // It takes connections long before its coordinators are back (up to its controller's session):
-            // it is back when a newcomer with a slot of its own can begin.
-            let newcomer = membership(&name("newcomers"), &name("slot"), std::slice::from_ref(&output));
-            drop(soon("a newcomer", log.join(newcomer)).await.unwrap());
+            let known_to = Arc::clone(&group);
+            let back = move || {
+                kafka.wait_back(&known_to).unwrap();
+                kafka
+            };
+            kafka = tokio::task::spawn_blocking(back).await.unwrap();
             let back = Instant::now();
             soon("work goes on", until_many(&copied, stuck + 1)).await;
-            let took = back.elapsed();
+            let (took, in_all) = (back.elapsed(), up.elapsed());
             assert!(took < recovery, "work went on after {took:?}");
+            assert!(in_all < recovery + COORDINATORS, "work went on {in_all:?} after connections were taken");
             soon("health", health.wait_for(LogHealth::is_ready)).await.unwrap();
         }
         until_done(&log, &group, &input, &output, 4).await;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stream::kafka::{KafkaLog, KafkaSettings};
-use stream::{Commit, Disposition, Log, ReadEnd, TopicPartition, TopicPolicy, TopicSpec, missing_topics};
+use stream::{
+    AbortReason, Commit, Disposition, Log, ReadEnd, StreamError, TopicPartition, TopicPolicy, TopicSpec,
+    missing_topics,
+};
 use testbed::{May, On};
 
 use super::access::{guarded, login};
@@ -120,6 +123,48 @@ async fn the_rights_that_are_listed_suffice() {
     }
     let described = query.describe(&ours).await.unwrap();
     assert!(specs.iter().all(|spec| described.contains(spec)), "{described:?}");
+}
+
+/// Both sides of a member hear which right it is, and nobody waits for a broker that is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_lost_on_the_way_is_told() {
+    let kafka = guarded();
+    let (admin, _) = connect(login(&kafka, "admin", "root")).await;
+    let (input, output) = (topic(&admin, "input", 1).await, topic(&admin, "output", 1).await);
+    let (group, slot) = (name("group"), name("slot"));
+    let on_slot = (On::TransactionalId(&slot), May::Write);
+    let rights = [(On::Group(&group), May::Read), on_slot, (On::Topic(&output), May::Write)];
+    kafka.allow("worker", &[&rights[..], &[(On::Topic(&input), May::Read)]].concat()).unwrap();
+    let worker = log_of(&kafka, "worker", &[&input, &output]).await;
+    append(&admin, &input, 1).await;
+    let mut member = worker.join(membership(&group, &slot, std::slice::from_ref(&input))).await.unwrap();
+    let (inputs, offsets) = records(&mut *member, 1).await;
+    let committer = member.committer();
+    let answer = commit(&*committer, &output, &inputs, &offsets).await;
+    assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
+
+    kafka.forbid("worker", &[on_slot]).unwrap();
+    let is_told = |error: &StreamError| {
+        assert_eq!(error.disposition(), Disposition::Fatal, "{error}");
+        assert!(error.to_string().contains("transactional id"), "{error}");
+    };
+    let refused = || async {
+        match commit(&*committer, &output, &inputs, &[]).await {
+            Commit::Committed { .. } => None,
+            Commit::Aborted { reason: AbortReason::Failed(error) } => Some(error),
+            other => panic!("{other:?}"),
+        }
+    };
+    is_told(&testbed::until_async("the loss has arrived", DEADLINE, refused).await);
+    is_told(&refused().await.expect("it stays lost"));
+    let heard = async {
+        loop {
+            if let Err(error) = member.next().await {
+                return error;
+            }
+        }
+    };
+    is_told(&soon("the intake hears it", heard).await);
 }
 
 /// This user's log, once the broker shows it these topics: rights take a moment to arrive, in their order.

@@ -117,11 +117,15 @@ async fn who_stood_still_moves_no_offsets_without_transactions() {
 async fn who_stood_still_is_refused_by_kafka_4_0_too() {
     let kafka = Kafka::builder().version(KafkaVersion::Kafka40).start().unwrap();
     is_refused_and_rejoins(&stand_still(Mode::Newest, &kafka, "before-begin").await);
+    is_fenced(&stand_still(Mode::Newest, &kafka, "before-commit").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stood_still_within_its_transaction_is_fenced() {
-    let (answered, heard) = stand_still(Mode::Newest, Kafka::shared(), "before-commit").await;
+    is_fenced(&stand_still(Mode::Newest, Kafka::shared(), "before-commit").await);
+}
+
+fn is_fenced((answered, heard): &(String, String)) {
     assert!(answered.starts_with("1 Fenced"), "{answered}");
     assert!(heard.contains("newer"), "{heard}");
 }

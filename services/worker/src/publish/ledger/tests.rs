@@ -14,6 +14,10 @@ fn partition(index: usize) -> TopicPartition {
     TopicPartition::new("t", i32::try_from(index).unwrap())
 }
 
+fn assignment(index: usize, epoch: u64) -> Assignment {
+    Assignment { partition: partition(index), epoch: AssignmentEpoch(epoch), next_offset: 0 }
+}
+
 /// An outcome that names its input in its key.
 fn written(partition: usize, offset: i64, size: usize) -> Box<Written> {
     let record = NewRecord::keyed("v", Bytes::from(format!("{partition}@{offset}")), vec![0; size]);
@@ -78,6 +82,14 @@ struct Naive {
     /// Offset → size once finished.
     jobs: BTreeMap<i64, Option<usize>>,
     committed: i64,
+    /// Given up, and not taken in again.
+    owed: Option<i64>,
+}
+
+impl Naive {
+    fn oldest(&self) -> Option<i64> {
+        self.jobs.keys().next().copied().or(self.owed)
+    }
 }
 
 proptest! {
@@ -87,13 +99,15 @@ proptest! {
     ) {
         let mut ledger = Ledger::default();
         let mut model: BTreeMap<usize, Naive> = BTreeMap::new();
+        let mut owed: BTreeMap<usize, i64> = BTreeMap::new();
         let mut epoch = 0;
         for step in steps {
             match step {
                 Step::Assign(index) => {
                     epoch += 1;
-                    ledger.apply(Note::Assigned(vec![(partition(index), AssignmentEpoch(epoch))])).unwrap();
-                    model.insert(index, Naive { epoch, ..Naive::default() });
+                    ledger.apply(Note::Assigned(vec![assignment(index, epoch)])).unwrap();
+                    model.insert(index, Naive { epoch, owed: owed.remove(&index), ..Naive::default() });
+                    owed.clear();
                 }
                 Step::Revoke(index) => {
                     ledger.apply(Note::Revoked(vec![partition(index)])).unwrap();
@@ -102,6 +116,7 @@ proptest! {
                 Step::Start { partition: index, gap } => {
                     let Some(naive) = model.get_mut(&index) else { continue };
                     naive.newest += gap;
+                    naive.owed = None;
                     let epoch = AssignmentEpoch(naive.epoch);
                     ledger.apply(started(index, epoch, naive.newest..naive.newest + 1)).unwrap();
                     naive.jobs.insert(naive.newest, None);
@@ -123,7 +138,9 @@ proptest! {
                 }
                 Step::GiveUp => {
                     ledger.give_up();
-                    model.clear();
+                    for (index, naive) in std::mem::take(&mut model) {
+                        owed.extend(naive.oldest().map(|oldest| (index, oldest)));
+                    }
                 }
                 Step::Select => {
                     let before = ledger.ready();
@@ -164,7 +181,7 @@ proptest! {
             prop_assert_eq!(ledger.ready().outcomes, ready);
             let idle = model.values().all(|naive| naive.jobs.values().all(Option::is_some));
             prop_assert_eq!(ledger.is_idle(), idle);
-            let oldest = model.values().filter_map(|naive| naive.jobs.keys().next()).min();
+            let oldest = model.values().filter_map(Naive::oldest).chain(owed.values().copied()).min();
             prop_assert_eq!(ledger.oldest(Lane::Bulk), oldest.map(|offset| 10 * offset));
             prop_assert_eq!(ledger.oldest(Lane::Live), None);
         }
@@ -181,7 +198,7 @@ fn started(index: usize, epoch: AssignmentEpoch, offsets: std::ops::Range<i64>) 
 fn a_busy_partition_does_not_starve_the_others() {
     let mut ledger = Ledger::default();
     let epoch = AssignmentEpoch(1);
-    ledger.apply(Note::Assigned((0..2).map(|index| (partition(index), epoch)).collect())).unwrap();
+    ledger.apply(Note::Assigned((0..2).map(|index| assignment(index, 1)).collect())).unwrap();
     for index in 0..2 {
         ledger.apply(started(index, epoch, 0..12)).unwrap();
         for offset in 0..12 {
@@ -194,11 +211,53 @@ fn a_busy_partition_does_not_starve_the_others() {
     assert_eq!(ledger.ready(), Ready::default());
 }
 
+/// A broker that is away makes nothing younger.
+#[test]
+fn what_was_given_up_ages_until_it_comes_again_or_goes_elsewhere() {
+    let oldest = |ledger: &Ledger| ledger.oldest(Lane::Bulk);
+    let given_up = |partitions: usize| {
+        let mut ledger = Ledger::default();
+        ledger.apply(Note::Assigned((0..partitions).map(|index| assignment(index, 1)).collect())).unwrap();
+        for index in 0..partitions {
+            let first = 5 + i64::try_from(index).unwrap();
+            ledger.apply(started(index, AssignmentEpoch(1), first..9)).unwrap();
+        }
+        ledger.give_up();
+        ledger.apply(Note::Revoked((0..partitions).map(partition).collect())).unwrap();
+        assert_eq!(oldest(&ledger), Some(50), "through the outage");
+        ledger
+    };
+    let back = |next_offset| Note::Assigned(vec![Assignment { next_offset, ..assignment(0, 2) }]);
+
+    let mut ledger = given_up(2);
+    ledger.apply(back(5)).unwrap();
+    assert_eq!(oldest(&ledger), Some(50), "back, and not yet read again");
+    ledger.apply(started(0, AssignmentEpoch(2), 5..9)).unwrap();
+    assert_eq!(oldest(&ledger), Some(50));
+    let written = |offset| written(0, offset, 1);
+    for offset in 5..9 {
+        let (partition, epoch) = (partition(0), AssignmentEpoch(2));
+        ledger.apply(Note::Finished { partition, epoch, offset, written: written(offset) }).unwrap();
+    }
+    let parcel = ledger.select(Bounds { records_max: 99, bytes_max: 999 });
+    ledger.committed(&parcel.parts[0]);
+    assert_eq!(oldest(&ledger), None, "the other partition is another worker's to tell of");
+
+    let mut ledger = given_up(1);
+    ledger.apply(back(9)).unwrap();
+    assert_eq!(oldest(&ledger), None, "the log had taken the transaction after all");
+
+    let mut ledger = given_up(1);
+    ledger.apply(back(5)).unwrap();
+    ledger.apply(Note::Revoked(vec![partition(0)])).unwrap();
+    assert_eq!(oldest(&ledger), None, "it went elsewhere");
+}
+
 #[test]
 fn a_job_that_ends_twice_is_a_mistake_that_is_told() {
     let mut ledger = Ledger::default();
     let (epoch, offset) = (AssignmentEpoch(1), 5);
-    ledger.apply(Note::Assigned(vec![(partition(0), epoch)])).unwrap();
+    ledger.apply(Note::Assigned(vec![assignment(0, 1)])).unwrap();
     ledger.apply(started(0, epoch, 5..6)).unwrap();
     let finish = || Note::Finished { partition: partition(0), epoch, offset, written: written(0, 5, 1) };
     ledger.apply(finish()).unwrap();
