@@ -12,8 +12,8 @@ const OUTAGE: Duration = Duration::from_secs(60);
 /// After a broker is up again verdicts come within this time.
 const GAP: Duration = Duration::from_secs(5);
 
-/// From taking connections to having coordinators: the controller's session (5 s here), and loading what they know.
-const COORDINATORS: Duration = Duration::from_secs(10);
+/// From taking connections to having coordinators, at most: the controller's session, as it is set here.
+const COORDINATORS: Duration = Duration::from_secs(5);
 
 const STORES: [StoreKind; 2] = [StoreKind::Sqlite, StoreKind::Postgres];
 

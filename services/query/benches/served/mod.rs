@@ -12,18 +12,18 @@ use stream::{Log, TopicPartition, TopicPolicy, TopicSpec};
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
-pub const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 
-pub struct Served {
-    pub log: Arc<dyn Log>,
-    pub query: Query,
-    pub config: Config,
-    pub ops: Ops,
+pub(crate) struct Served {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) query: Query,
+    pub(crate) config: Config,
+    pub(crate) ops: Ops,
 }
 
 impl Served {
     /// Over `log`, whose topics are made, with the store that this variable names, such as `("FILE", "store.db")`.
-    pub async fn open(log: Arc<dyn Log>, ops: Ops, store: (&str, &str)) -> Self {
+    pub(crate) async fn open(log: Arc<dyn Log>, ops: Ops, store: (&str, &str)) -> Self {
         let config = config(store);
         create_topics(&*log, &config).await;
         let query = Query::open(&config, Arc::clone(&log), &ops).await.expect("the store is ours");
@@ -31,7 +31,7 @@ impl Served {
     }
 
     /// Waits until the store has every verdict.
-    pub async fn projected(&self) {
+    pub(crate) async fn projected(&self) {
         let mut ends = BTreeMap::new();
         for partition in partitions(&self.config.topics.verdicts) {
             ends.insert(partition.partition, self.log.watermarks(&partition).await.expect("an answer").high);
@@ -42,7 +42,7 @@ impl Served {
     }
 
     /// Answers from here on; a connection to it.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let mut services = proto::server::Services::new();
@@ -59,31 +59,31 @@ impl Served {
 }
 
 /// What a process has beside its rooms, with nothing registered yet.
-pub fn ops() -> Ops {
+pub(crate) fn ops() -> Ops {
     Ops::new("bench", Duration::from_secs(5)).expect("a fresh registry")
 }
 
 /// The embedded log in this folder, as benches want it: a crash of the machine would cost the bench, no more.
-pub fn local(folder: &Path, ops: &Ops) -> Arc<dyn Log> {
+pub(crate) fn local(folder: &Path, ops: &Ops) -> Arc<dyn Log> {
     let mut local = LocalConfig::new(folder.join("log"));
     local.synchronous = Synchronous::Normal;
     let metrics = stream::Metrics::register(&ops.registry).expect("registered once");
     Arc::new(LocalLog::open(local, metrics).expect("the folder is ours"))
 }
 
-pub fn partitions(topic: &str) -> Vec<TopicPartition> {
+pub(crate) fn partitions(topic: &str) -> Vec<TopicPartition> {
     (0..PARTITIONS).map(|partition| TopicPartition::new(topic, partition)).collect()
 }
 
 /// The defaults, and a store.
-pub fn config((key, value): (&str, &str)) -> Config {
+pub(crate) fn config((key, value): (&str, &str)) -> Config {
     let store = (format!("B__QUERY__STORE__{key}"), value.to_owned());
     let defaults = format!("{}{}", query::DEFAULTS, proto::server::DEFAULTS);
     let raw: RawConfig = ops::config::load(&defaults, None, "B", std::iter::once(store)).expect("defaults");
     raw.check().expect("the defaults are valid")
 }
 
-pub async fn create_topics(log: &dyn Log, config: &Config) {
+pub(crate) async fn create_topics(log: &dyn Log, config: &Config) {
     let spec = |name: &str| TopicSpec {
         name: name.into(),
         partitions: PARTITIONS,

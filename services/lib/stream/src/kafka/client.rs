@@ -18,6 +18,8 @@ use crate::member::Membership;
 
 /// Prefetched records of one consumer, at most (4 to 16 MiB serve; more only makes a pause dearer).
 const PREFETCH_KBYTES: &str = "8192";
+/// The same in records: each costs librdkafka some 500 bytes beside its own, and references are smaller than that.
+const PREFETCH_RECORDS: &str = "5000";
 /// A consumer whose prefetch was full looks again after so long; librdkafka's own second would starve it.
 const PREFETCH_BACKOFF_MS: &str = "20";
 /// Records of a transaction are all there when the first is: waiting for more would only delay its commit.
@@ -159,9 +161,11 @@ impl Clients {
         client.set("isolation.level", "read_committed");
         client.set("auto.offset.reset", "earliest");
         client.set("allow.auto.create.topics", "false");
-        for (name, value) in
-            [("queued.max.messages.kbytes", PREFETCH_KBYTES), ("fetch.queue.backoff.ms", PREFETCH_BACKOFF_MS)]
-        {
+        for (name, value) in [
+            ("queued.max.messages.kbytes", PREFETCH_KBYTES),
+            ("queued.min.messages", PREFETCH_RECORDS),
+            ("fetch.queue.backoff.ms", PREFETCH_BACKOFF_MS),
+        ] {
             if !self.config.properties.contains_key(name) {
                 client.set(name, value);
             }

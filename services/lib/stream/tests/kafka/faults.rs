@@ -16,8 +16,8 @@ use super::support::{
 
 /// Row 13: after the broker is back, work goes on within this.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// From taking connections to having coordinators: the controller's session (5 s here), and loading what they know.
-const COORDINATORS: Duration = Duration::from_secs(10);
+/// From taking connections to having coordinators, at most: the controller's session, as it is set here.
+const COORDINATORS: Duration = Duration::from_secs(5);
 /// Without transactions a write that was under way is waited for as long as the producer tries: 10 s of it.
 const RECOVERY_AT_LEAST_ONCE: Duration = Duration::from_secs(15);
 
