@@ -30,11 +30,6 @@ impl Arguments {
         arguments.shared.line = line(matches);
         Ok(arguments)
     }
-
-    /// Whether the command has something to save before it ends.
-    pub fn saves(&self) -> bool {
-        matches!(self.command, Command::Train(_))
-    }
 }
 
 /// What every command may be told.

@@ -56,11 +56,11 @@ mod tests {
                 write_whole(&new.join("a.txt"), words.as_bytes())
             }
         };
-        let failed = fill_whole(&out, |new| {
+        let failed: Result<()> = fill_whole(&out, |new| {
             fill("half")(new)?;
             anyhow::bail!("a stop")
         });
-        assert!(failed.map(|()| ()).is_err() && !out.exists());
+        assert!(failed.is_err() && !out.exists());
         fill_whole(&out, fill("whole")).unwrap();
         assert_eq!(fs::read_to_string(out.join("a.txt")).unwrap(), "whole");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside");

@@ -12,10 +12,8 @@ fn main() -> ExitCode {
     models::prepare_process();
     let arguments = trainer::Arguments::read();
     let stop = Arc::new(AtomicBool::new(false));
-    // The other commands have nothing to save.
-    let signals = if arguments.saves() { &[SIGINT, SIGTERM][..] } else { &[] };
-    for &signal in signals {
-        // The second signal ends the process at once; the first one lets it save.
+    for signal in [SIGINT, SIGTERM] {
+        // The second signal ends the process at once; the first one lets it keep what it has.
         let twice = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop));
         if let Err(error) = twice.and_then(|_| flag::register(signal, Arc::clone(&stop))) {
             eprintln!("touchstone-train: signal {signal}: {error}");

@@ -31,9 +31,12 @@ impl Fingerprint {
         self.0.iter().zip(other.0).map(|(one, other)| (one ^ other).count_ones()).sum()
     }
 
-    /// Its bits, 16 at a time.
+    /// Its bits, 16 at a time, from all over the face: neighbours say nearly the same, and a band of them would be that of many
+    /// others, too.
     fn bands(self) -> [u16; BANDS] {
-        std::array::from_fn(|band| (self.0[band / 4] >> (band % 4 * 16)) as u16)
+        // An odd stride comes to every place once.
+        let bit = |place: usize| (self.0[place % 256 / 64] >> (place % 64)) as u16 & 1;
+        std::array::from_fn(|band| (0..16).fold(0, |bits, at| bits << 1 | bit((band * 16 + at) * 101)))
     }
 
     /// Whether both are of one photo.
@@ -44,11 +47,18 @@ impl Fingerprint {
 
 /// Fingerprints that can be asked for their near ones without being compared one by one: multi-index hashing (Norouzi, Punjani
 /// & Fleet, *Fast Search in Hamming Space with Multi-Index Hashing*, CVPR 2012). Of two that differ by [`NEAR`] bits of 256 at
-/// most, one of the 16 bands of 16 bits differs by one bit at most.
+/// most, one of the 16 bands of 16 bits differs by one bit at most. Measured 2026-11-27 on a busy core, on 100,000 fingerprints
+/// made of 536 portraits' by random flips: each is compared with 703 others; all take 12 s, against 61 s for every pair.
 pub(crate) struct Index {
     prints: Vec<Fingerprint>,
-    /// For each band: which fingerprints have which 16 bits there.
-    bands: [HashMap<u16, Vec<u32>>; BANDS],
+    bands: Vec<Band>,
+}
+
+/// Numbers of the fingerprints by the 16 bits that they have in one band: those with bits b are
+/// `numbers[starts[b]..starts[b + 1]]`. Two flat lists, since a search reads 17 places of each.
+struct Band {
+    starts: Vec<u32>,
+    numbers: Vec<u32>,
 }
 
 const BANDS: usize = 16;
@@ -58,13 +68,9 @@ const _: () = assert!(NEAR as usize / BANDS <= 1);
 impl Index {
     pub(crate) fn of(prints: impl IntoIterator<Item = Fingerprint>) -> Self {
         let prints: Vec<Fingerprint> = prints.into_iter().collect();
-        let mut bands: [HashMap<u16, Vec<u32>>; BANDS] = Default::default();
-        for (number, print) in prints.iter().enumerate() {
-            for (band, bits) in bands.iter_mut().zip(print.bands()) {
-                band.entry(bits).or_default().push(number as u32);
-            }
-        }
-        Self { prints, bands }
+        let bits: Vec<[u16; BANDS]> = prints.iter().map(|print| print.bands()).collect();
+        let band = |band: usize| Band::of(bits.iter().map(|bits| bits[band]));
+        Self { bands: (0..BANDS).map(band).collect(), prints }
     }
 
     /// Numbers of those that are near `print`, in no order, some more than once.
@@ -72,9 +78,30 @@ impl Index {
         let bands = self.bands.iter().zip(print.bands());
         let lists = bands.flat_map(|(band, bits)| {
             let flips = std::iter::once(0).chain((0..u16::BITS).map(|bit| 1u16 << bit));
-            flips.filter_map(move |flip| band.get(&(bits ^ flip)))
+            flips.flat_map(move |flip| band.with(bits ^ flip))
         });
-        lists.flatten().map(|&number| number as usize).filter(move |&at| self.prints[at].is_near(&print))
+        lists.map(|&number| number as usize).filter(move |&at| self.prints[at].is_near(&print))
+    }
+}
+
+impl Band {
+    /// `bits` of each fingerprint, in their order.
+    fn of(bits: impl Iterator<Item = u16> + Clone) -> Self {
+        let mut starts = vec![0; (1 << 16) + 1];
+        bits.clone().for_each(|bits| starts[usize::from(bits) + 1] += 1);
+        (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
+        let (mut free, mut numbers) = (starts.clone(), vec![0; bits.clone().count()]);
+        for (number, bits) in (0..).zip(bits) {
+            let place = &mut free[usize::from(bits)];
+            numbers[*place as usize] = number;
+            *place += 1;
+        }
+        Self { starts, numbers }
+    }
+
+    fn with(&self, bits: u16) -> &[u32] {
+        let [start, end] = [0, 1].map(|next| self.starts[usize::from(bits) + next] as usize);
+        &self.numbers[start..end]
     }
 }
 

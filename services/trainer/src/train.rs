@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use forensics::{Calibration, CropMode, ForgeryDetector, Preprocessing, Thresholds};
 use indicatif::{ProgressBar, ProgressStyle};
 use models::bundle::{Manifest, Storage, amend, write};
@@ -189,7 +189,8 @@ impl Session<'_> {
             &mut |crops| model.score(crops),
             self.engine.forge_threads,
             &Progress::new("calibration", self.stop),
-        )?;
+        );
+        let samples = samples.map_err(|error| anyhow!("{error:#}; all steps are saved: --resume goes on"))?;
         let (calibration, thresholds) = match fitted(&samples) {
             Ok((calibration, found)) => (calibration, Some(found)),
             // A model that learned too little: it is kept, and abstains.

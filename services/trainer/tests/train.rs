@@ -153,7 +153,8 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
     for expected in [
         "## Measured on real\n",
         "touchstone-train evaluate ",
-        " --card --draws 2",
+        " --card ",
+        " --draws 2",
         "(pictures/real/roc.svg)",
     ] {
         assert!(tested.contains(expected), "{expected} is not in: {tested}");
