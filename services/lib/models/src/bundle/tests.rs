@@ -57,7 +57,7 @@ fn a_bundle_says_what_was_measured_and_stays_the_same_model() {
     };
     amend(folder.path(), |manifest| manifest.measured.push(measured.clone())).unwrap();
     let again = Bundle::read(folder.path()).unwrap();
-    assert_eq!(again.manifest.measured, [measured.clone()]);
+    assert_eq!(again.manifest.measured, std::slice::from_ref(&measured));
     assert_eq!((again.sha256, again.golden), (bundle.sha256, bundle.golden));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left in the folder");
 
