@@ -251,11 +251,14 @@ impl Search {
         detector: &mut dyn FaceDetector,
         pixels: &mut File,
     ) -> Result<()> {
+        let (mut new, mut digests, mut pixels_of_all) = (Self::default(), HashSet::new(), Vec::new());
         let mut frames: Vec<(&Photo, Frame)> = Vec::new();
         for photo in photos {
             match read(&photo.path) {
-                Err(why) => drop(self.harvest.broken.insert(photo.path.clone(), why)),
-                Ok((digest, _)) if !seen.insert(digest) => self.harvest.duplicates.push(photo.path.clone()),
+                Err(why) => drop(new.harvest.broken.insert(photo.path.clone(), why)),
+                Ok((digest, _)) if seen.contains(&digest) || !digests.insert(digest) => {
+                    new.harvest.duplicates.push(photo.path.clone());
+                }
                 Ok((_, frame)) => frames.push((photo, frame)),
             }
         }
@@ -267,18 +270,25 @@ impl Search {
                 .filter(|face| face.size() >= SIZE_MIN)
                 .and_then(|face| crop_wide(frame, &face.landmarks, BORDER).map(|wide| (face.size(), wide)));
             let Some((size, Wide { pixels: rgb, landmarks })) = wide else {
-                self.harvest.without_face.push(photo.path.clone());
+                new.harvest.without_face.push(photo.path.clone());
                 continue;
             };
-            pixels.write_all(&rgb).context(PIXELS)?;
-            self.faces.push(Face {
+            new.faces.push(Face {
                 identity: photo.identity.clone(),
                 path: photo.path.clone(),
                 landmarks: landmarks.map(|point| [point.x, point.y]),
                 size,
                 fingerprint: Fingerprint::of(&Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &rgb).middle()),
             });
+            pixels_of_all.extend_from_slice(&rgb);
         }
+        pixels.write_all(&pixels_of_all).context(PIXELS)?;
+        // Nothing can fail any more.
+        seen.extend(digests);
+        self.faces.append(&mut new.faces);
+        self.harvest.broken.append(&mut new.harvest.broken);
+        self.harvest.duplicates.append(&mut new.harvest.duplicates);
+        self.harvest.without_face.append(&mut new.harvest.without_face);
         Ok(())
     }
 }
@@ -365,9 +375,10 @@ pub(crate) mod tests {
         }
     }
 
-    /// Sees one face in every picture, and counts the pictures.
+    /// Sees one face in every picture, counts the pictures, and breaks after so many.
     struct Everywhere {
         looked: usize,
+        breaks_after: usize,
     }
 
     impl FaceDetector for Everywhere {
@@ -380,6 +391,9 @@ pub(crate) mod tests {
         }
 
         fn detect(&mut self, frames: &[&Frame]) -> Result<Vec<Vec<DetectedFace>>, DetectorError> {
+            if self.looked >= self.breaks_after {
+                return Err(DetectorError::Device("broken".into()));
+            }
             self.looked += frames.len();
             let landmarks = [(38.0, 46.0), (59.0, 46.0), (48.0, 60.0), (40.0, 74.0), (57.0, 74.0)];
             let face = DetectedFace {
@@ -392,7 +406,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_stopped_search_goes_on_where_it_was_and_finds_the_same() {
+    fn a_search_that_was_cut_off_goes_on_and_finds_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let photo = |number: u8| {
             let path = folder.path().join(format!("{number}.png"));
@@ -407,34 +421,27 @@ pub(crate) mod tests {
         let photos: Vec<Photo> = (0..20).map(photo).collect();
         let (going, stopping) = (AtomicBool::new(false), AtomicBool::new(true));
         let kept = |name: &str| folder.path().join(name);
-        let find = |name: &str, stop: &AtomicBool| {
-            let mut detector = Everywhere { looked: 0 };
+        let find = |name: &str, stop: &AtomicBool, breaks_after: usize| {
+            let mut detector = Everywhere { looked: 0, breaks_after };
             let found = Faces::find(&photos, Some(&kept(name)), &mut detector, &Progress::new("faces", stop));
             (found, detector.looked)
         };
-        let (straight, looked) = find("straight", &going);
+        let (straight, looked) = find("straight", &going, 99);
         let (straight, harvest) = straight.unwrap();
         assert_eq!((looked, harvest.used, harvest.duplicates.len()), (19, 19, 1));
-        // One that would go on but for the stop after its first photos.
-        let mut search = Search { rest: Some(Rest::default()), ..Search::default() };
-        (search.format, search.detector, search.photos) = (FORMAT, "everywhere-1".into(), digest_of(&photos));
-        let (mut search, mut pixels) = search.or_kept(&kept("stopped")).unwrap();
-        let mut rest = Rest { looked: PHOTOS, ..Rest::default() };
-        let first = &photos[..PHOTOS];
-        search.look(first, &mut rest.seen, &mut Everywhere { looked: 0 }, &mut pixels).unwrap();
-        search.rest = Some(rest);
-        search.keep(&kept("stopped")).unwrap();
-        drop(pixels);
-        let (stopped, looked) = find("stopped", &stopping);
+        let (broken, looked) = find("stopped", &going, PHOTOS);
+        let error = broken.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("broken") && error.contains("is kept in") && looked == PHOTOS, "{error}");
+        let (stopped, looked) = find("stopped", &stopping, 99);
         let error = stopped.map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("faces 8 of 20") && error.contains("is kept in") && looked == 0, "{error}");
-        let (again, looked) = find("stopped", &going);
+        assert!(error.contains("faces 8 of 20") && looked == 0, "{error}");
+        let (again, looked) = find("stopped", &going, 99);
         let (again, harvest) = again.unwrap();
         assert_eq!((looked, harvest.used, harvest.duplicates.len()), (11, 19, 1));
         assert_eq!(again.faces, straight.faces);
         let pixels = |name: &str| fs::read(kept(name).join(PIXELS)).unwrap();
         assert_eq!(pixels("stopped"), pixels("straight"));
         drop(again);
-        assert_eq!(find("stopped", &going).1, 0, "a finished search is read");
+        assert_eq!(find("stopped", &going, 99).1, 0, "a finished search is read");
     }
 }
