@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
-use trainer::metrics::{self, Resampling, bootstrap};
+use trainer::metrics::{Resampling, bootstrap};
 use trainer::plots::{self, Curve, Group, Part, RocCurve};
 use trainer::{Budgets, Mark, Ranking, Scored, Sheet, Targets, Tile, platt, thresholds};
 
@@ -35,13 +35,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let estimate = |scored: &[Scored]| bootstrap(scored, Ranking::auc, Resampling::default());
     let mut rocs = Vec::new();
     for (name, scored) in ["self-blended", "swapped", "regional"].into_iter().zip(&sets) {
-        rocs.push((name, metrics::roc(scored).ok_or("one class")?, estimate(scored).ok_or("one class")?));
+        rocs.push((
+            name,
+            Ranking::new(scored).roc().ok_or("one class")?,
+            estimate(scored).ok_or("one class")?,
+        ));
     }
     let drawn: Vec<_> = rocs.iter().map(|(name, points, auc)| RocCurve { name, points, auc: *auc }).collect();
     write("roc.svg", plots::roc("Receiver operating characteristic: test identities", &drawn))?;
 
     let calibration = platt(&sets[1], Targets::Smoothed)?;
-    let reliability = metrics::reliability(&sets[1], &calibration).ok_or("one class")?;
+    let reliability = Ranking::new(&sets[1]).reliability(&calibration).ok_or("one class")?;
     write("reliability.svg", plots::reliability("Reliability", &reliability))?;
     let found = thresholds(&sets[1], &calibration, Budgets::default())?;
     write("scores.svg", plots::scores("Scores: swapped", &sets[1], &calibration, Some(found)))?;

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::learner::Loss;
+use crate::photos::Naming;
 
 /// Trains, evaluates and calibrates Touchstone's two-stream network on forgeries made on the fly.
 #[derive(Debug, Parser)]
@@ -17,9 +19,16 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Whether the command has something to save before it ends.
-    pub fn saves(&self) -> bool {
-        matches!(self.command, Command::Train(_))
+    /// From the process's command line; a wrong one, or a question for help, ends the process.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        Self::of(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut arguments = Self::from_arg_matches(matches)?;
+        arguments.shared.line = line(matches);
+        Ok(arguments)
     }
 }
 
@@ -43,6 +52,56 @@ pub(crate) struct Shared {
     /// Threads that make forgeries; 0: one on a CPU, as many as cores but one beside a GPU.
     #[arg(long, global = true, default_value_t = 0)]
     pub(crate) forge_threads: usize,
+    /// Whose photo it is. A manifest's own column of identities comes first.
+    #[arg(long, global = true, value_enum, default_value_t = Naming::File)]
+    pub(crate) identity: Naming,
+    /// The command line, for whoever wants to do the same again.
+    #[arg(skip)]
+    pub(crate) line: String,
+}
+
+/// Of no importance for what comes out: where a run stopped, and where it went on.
+const OF_THE_DAY: [&str; 2] = ["resume", "until"];
+
+/// The command line with the values that were not given, as they change from version to version; those that every command
+/// takes, where they were given. For a POSIX shell.
+fn line(matches: &ArgMatches) -> String {
+    let command = Arguments::command();
+    let mut words = vec![command.get_name().to_owned()];
+    if let Some((name, given)) = matches.subcommand() {
+        words.push(name.to_owned());
+        let own = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+        own.for_each(|argument| add(&mut words, argument, given));
+        let was_given = |argument: &&Arg| {
+            given.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
+        };
+        command.get_arguments().filter(was_given).for_each(|argument| add(&mut words, argument, given));
+    }
+    words.join(" ")
+}
+
+fn add(words: &mut Vec<String>, argument: &Arg, given: &ArgMatches) {
+    let id = argument.get_id().as_str();
+    let name = argument.get_long().map(|name| format!("--{name}"));
+    match argument.get_action() {
+        _ if OF_THE_DAY.contains(&id) => {}
+        ArgAction::SetTrue => words.extend(name.filter(|_| given.get_flag(id))),
+        _ => {
+            if let Some(values) = given.get_raw(id) {
+                words.extend(name);
+                words.extend(values.map(|value| quoted(&value.to_string_lossy())));
+            }
+        }
+    }
+}
+
+/// As one word of a POSIX shell.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_./:=,+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,9 +118,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Train {
-    /// Folders of photos, one person in each; the file's name is the person's.
+    /// Folders of photos, one person in each photo; --identity says whose.
     #[arg(long, required = true, num_args = 1..)]
     pub(crate) real: Vec<PathBuf>,
+    /// Forgeries of your own to learn from beside those made here: a manifest as `evaluate` reads it. Each is told from an
+    /// authentic picture of the same identity, or of anybody where there is none; authentic ones are learned from like photos.
+    #[arg(long, value_name = "MANIFEST")]
+    pub(crate) pairs: Option<PathBuf>,
     /// The bundle's folder; must not exist.
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -132,9 +195,15 @@ pub(crate) struct Evaluate {
     /// Everything measured, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
-    /// A folder for the plots (SVG).
+    /// A folder for the plots, and for a contact sheet of the worst-judged pictures (SVG).
     #[arg(long)]
     pub(crate) pictures: Option<PathBuf>,
+    /// Write what was measured into the bundle: table and plots into its card, the numbers into its manifest.
+    #[arg(long)]
+    pub(crate) card: bool,
+    /// Keep the faces found in this folder for the next time. Else they lie in the system's temporary folder meanwhile.
+    #[arg(long)]
+    pub(crate) faces: Option<PathBuf>,
     /// Draws of each face: forgeries and losses.
     #[arg(long, default_value_t = 20)]
     pub(crate) draws: u64,
@@ -161,6 +230,9 @@ pub(crate) struct Calibrate {
     /// Draws of each face.
     #[arg(long, default_value_t = 20)]
     pub(crate) draws: u64,
+    /// Keep the faces found in this folder for the next time.
+    #[arg(long)]
+    pub(crate) faces: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +249,9 @@ pub(crate) struct Preview {
     /// Of everything drawn.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Keep the faces found in this folder for the next time.
+    #[arg(long)]
+    pub(crate) faces: Option<PathBuf>,
 }
 
 /// How large the network is.
@@ -186,4 +261,42 @@ pub(crate) enum Preset {
     Mini,
     /// As published.
     Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Arguments {
+        let matches = Arguments::command().try_get_matches_from(line).unwrap();
+        Arguments::of(&matches).unwrap()
+    }
+
+    #[test]
+    fn the_line_holds_defaults_and_quotes_and_says_the_same_again() {
+        let found = parsed(&[
+            "/somewhere/touchstone-train",
+            "evaluate",
+            "my bundle",
+            "it's photos",
+            "--card",
+            "--device",
+            "cpu",
+        ]);
+        let expected =
+            "touchstone-train evaluate 'my bundle' 'it'\\''s photos' --card --draws 20 --device cpu";
+        assert_eq!(found.shared.line, expected);
+
+        let real =
+            ["touchstone-train", "train", "--real", "a b", "c", "--resume", "--until", "7", "--out", "x"];
+        let found = parsed(&real).shared.line;
+        assert!(found.starts_with("touchstone-train train --real 'a b' c --out x --preset mini "), "{found}");
+        assert!(found.contains(" --rate 0.001 ") && found.contains(" --loss cross-entropy "), "{found}");
+        assert!(!found.contains("resume") && !found.contains("until"), "{found}");
+        // A shell reads it as it was meant.
+        let shell =
+            std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {found}")]).output();
+        let words = String::from_utf8(shell.unwrap().stdout).unwrap();
+        assert_eq!(parsed(&words.lines().collect::<Vec<_>>()).shared.line, found);
+    }
 }

@@ -9,8 +9,8 @@ use crate::{evaluate, preview, train};
 pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
     match arguments.command {
         Command::Train(what) => train::train(&what, &arguments.shared, stop),
-        Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared),
-        Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared),
-        Command::Preview(what) => preview::preview(&what, &arguments.shared),
+        Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared, stop),
+        Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared, stop),
+        Command::Preview(what) => preview::preview(&what, &arguments.shared, stop),
     }
 }

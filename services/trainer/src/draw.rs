@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Evaluation = 3,
     /// The grain of a picture.
     Noise = 4,
+    /// A training pair whose forgery was given.
+    Given = 5,
 }
 
 impl Draw {

@@ -1,18 +1,21 @@
-//! From photos to faces: found and cut as the fleet does it, with their surroundings, and kept in one file.
+//! From photos to faces: found and cut as the fleet does it, with their surroundings.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use forensics::{CROP_SIDE, FaceDetector, Frame, Point};
-use indicatif::ProgressBar;
 use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::files::write_whole;
 use crate::forge::{Picture, WideFace};
+use crate::photos::{Photo, stem};
+use crate::progress::Progress;
 use crate::similar::Fingerprint;
 
 /// Pixels of surroundings on each side: what rotation, scale and shift of the augmentation reach, but for the last pixels of
@@ -20,7 +23,8 @@ use crate::similar::Fingerprint;
 pub(crate) const BORDER: usize = 64;
 /// Side of a face with its surroundings.
 pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;
-const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
+/// Of its pixels.
+pub(crate) const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
 /// Photos that the detector sees at a time.
 const PHOTOS: usize = 8;
 /// The smallest face that teaches something: below, the crop is mostly interpolation. Side of its box in pixels.
@@ -29,7 +33,7 @@ const SIZE_MIN: f32 = 48.0;
 /// A face found in a photo.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Face {
-    /// Whose it is: the file's name without its ending.
+    /// Whose it is.
     pub(crate) identity: String,
     /// The photo.
     pub(crate) path: PathBuf,
@@ -60,115 +64,94 @@ pub(crate) struct Harvest {
     pub(crate) duplicates: Vec<PathBuf>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Index {
+/// The faces of some photos, and how far the search for them came.
+#[derive(Default, Serialize, Deserialize)]
+struct Search {
     format: u32,
     detector: String,
+    /// Digest of the photos: another set is searched anew.
     photos: String,
     faces: Vec<Face>,
     harvest: Harvest,
+    /// What a search needs to go on; a finished one has it no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rest: Option<Rest>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Rest {
+    /// Photos looked at.
+    looked: usize,
+    /// SHA-256 of those that are pictures.
+    seen: HashSet<[u8; 32]>,
 }
 
 /// Raised when what is kept changes.
 const FORMAT: u32 = 2;
+/// Pixels of the faces, one after another.
+const PIXELS: &str = "faces.rgb";
+/// A finished search.
+const FINISHED: &str = "faces.json";
+/// One that was stopped.
+const UNFINISHED: &str = "faces.unfinished.json";
 
-/// Every file below the folders, hidden ones left out, in the order of their paths.
-pub(crate) fn photos(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for folder in folders {
-        gather(folder, &mut found).with_context(|| format!("{}: cannot be read", folder.display()))?;
+impl Face {
+    /// What an evaluation's draws go by: the name, and the file's as well where it is another, since such a person may have
+    /// many photos.
+    pub(crate) fn draw_name(&self) -> String {
+        let file = stem(&self.path);
+        if file == self.identity { file } else { format!("{}/{file}", self.identity) }
     }
-    found.sort();
-    found.dedup();
-    ensure!(!found.is_empty(), "no file in {}; name a folder with photos", list(folders));
-    Ok(found)
-}
-
-fn gather(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    if folder.is_file() {
-        found.push(folder.to_owned());
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        match () {
-            () if hidden => {}
-            () if path.is_dir() => gather(&path, found)?,
-            () => found.push(path),
-        }
-    }
-    Ok(())
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl Faces {
-    /// Finds the faces of `photos`, or reads what an earlier run over the same photos kept in `folder`. `identity` says whose
-    /// photo it is. Photos that cannot be used are counted and left out.
+    /// Finds the faces of `photos`; those that cannot be used are counted and left out. What is found is kept in `folder`: an
+    /// earlier search over the same photos is read there, and a stopped one goes on. Without a folder the pixels lie in a
+    /// file of the system's temporary folder that has no name and ends with the process.
     pub(crate) fn find(
-        photos: &[PathBuf],
-        identity: &dyn Fn(&Path) -> String,
-        folder: &Path,
+        photos: &[Photo],
+        folder: Option<&Path>,
         detector: &mut dyn FaceDetector,
-        progress: &ProgressBar,
+        progress: &Progress<'_>,
     ) -> Result<(Self, Harvest)> {
-        let (index_path, pixels_path) = (folder.join("faces.json"), folder.join("faces.rgb"));
-        let name = detector.name().to_owned();
-        let digest = digest_of(photos);
-        if let Some(index) = kept(&index_path, &name, &digest) {
-            let pixels = File::open(&pixels_path).with_context(|| pixels_path.display().to_string())?;
-            if pixels.metadata()?.len() == (index.faces.len() * WIDE_BYTES) as u64 {
-                return Ok((Self { faces: index.faces, pixels }, index.harvest));
+        let new = Search {
+            format: FORMAT,
+            detector: detector.name().to_owned(),
+            photos: digest_of(photos),
+            rest: Some(Rest::default()),
+            ..Search::default()
+        };
+        let (mut search, mut pixels) = match folder {
+            None => (new, tempfile::tempfile().context("a temporary file for faces")?),
+            Some(folder) => new.or_kept(folder).with_context(|| folder.display().to_string())?,
+        };
+        if search.rest.is_some() {
+            let run = search.run(photos, detector, &mut pixels, progress);
+            if let Some(folder) = folder {
+                search.keep(folder)?;
+                let kept =
+                    format!("what was found is kept in {}, and the same command goes on", folder.display());
+                run.map_err(|error| anyhow!("{error:#}; {kept}"))?;
+            } else {
+                run?;
             }
         }
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let file = File::create(&pixels_path).with_context(|| pixels_path.display().to_string())?;
-        let mut writer = BufWriter::new(file);
-        let (mut faces, mut harvest) = (Vec::new(), Harvest::default());
-        let mut seen = std::collections::HashSet::new();
-        progress.set_length(photos.len() as u64);
-        for chunk in photos.chunks(PHOTOS) {
-            let mut frames: Vec<(&PathBuf, Frame)> = Vec::new();
-            for path in chunk {
-                progress.inc(1);
-                match read(path) {
-                    Err(why) => drop(harvest.broken.insert(path.clone(), why)),
-                    Ok((digest, _)) if !seen.insert(digest) => harvest.duplicates.push(path.clone()),
-                    Ok((_, frame)) => frames.push((path, frame)),
-                }
-            }
-            let only: Vec<&Frame> = frames.iter().map(|(_, frame)| frame).collect();
-            let found = detector.detect(&only).map_err(|error| anyhow::anyhow!("face detector: {error}"))?;
-            for ((path, frame), found) in frames.iter().zip(found) {
-                let largest = found.into_iter().max_by(|a, b| a.size().total_cmp(&b.size()));
-                let wide = largest.filter(|face| face.size() >= SIZE_MIN).and_then(|face| {
-                    crop_wide(frame, &face.landmarks, BORDER).map(|wide| (face.size(), wide))
-                });
-                let Some((size, Wide { pixels, landmarks })) = wide else {
-                    harvest.without_face.push((*path).clone());
-                    continue;
-                };
-                writer.write_all(&pixels).with_context(|| pixels_path.display().to_string())?;
-                faces.push(Face {
-                    identity: identity(path),
-                    path: (*path).clone(),
-                    landmarks: landmarks.map(|point| [point.x, point.y]),
-                    size,
-                    fingerprint: Fingerprint::of(&Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &pixels).middle()),
-                });
-            }
+        // Who shows whom may have been told differently since.
+        let names: HashMap<&Path, &str> =
+            photos.iter().map(|photo| (&*photo.path, &*photo.identity)).collect();
+        for face in &mut search.faces {
+            face.identity = names.get(&*face.path).copied().unwrap_or_default().to_owned();
         }
-        progress.finish_and_clear();
-        harvest.used = faces.len();
-        let file = writer.into_inner().map_err(|error| error.into_error());
-        file.and_then(|file| file.sync_all()).with_context(|| pixels_path.display().to_string())?;
-        let index = Index { format: FORMAT, detector: name, photos: digest, faces, harvest };
-        write_whole(&index_path, serde_json::to_string(&index)?.as_bytes())?;
-        let pixels = File::open(&pixels_path).with_context(|| pixels_path.display().to_string())?;
-        Ok((Self { faces: index.faces, pixels }, index.harvest))
+        Ok((Self { faces: search.faces, pixels }, search.harvest))
+    }
+
+    /// For each face the number of its person, by the order of the names.
+    pub(crate) fn people(&self) -> Vec<u32> {
+        let mut names: Vec<&str> = self.faces.iter().map(|face| &*face.identity).collect();
+        names.sort_unstable();
+        names.dedup();
+        let numbers: HashMap<&str, u32> = names.into_iter().zip(0..).collect();
+        self.faces.iter().map(|face| numbers[&*face.identity]).collect()
     }
 
     /// Reads a face's pixels.
@@ -180,45 +163,154 @@ impl Faces {
     }
 }
 
-/// The file's name without its ending.
-pub(crate) fn identity_of(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+impl Search {
+    /// What `folder` keeps of the same search, or this one, with the file of the pixels, which no other process changes
+    /// meanwhile.
+    fn or_kept(self, folder: &Path) -> Result<(Self, File)> {
+        fs::create_dir_all(folder)?;
+        let mut pixels = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.join(PIXELS))
+            .context(PIXELS)?;
+        let held = pixels.metadata()?.len();
+        if let Some(found) = self.same_in(&folder.join(FINISHED)).filter(|found| found.bytes() == held) {
+            pixels.try_lock_shared().context("another process looks for faces there")?;
+            return Ok((found, pixels));
+        }
+        pixels.try_lock().context("another process uses the faces there")?;
+        let found =
+            self.same_in(&folder.join(UNFINISHED)).filter(|found| found.bytes() <= held).unwrap_or(self);
+        // They speak of pixels that are about to change.
+        for stale in [FINISHED, UNFINISHED] {
+            match fs::remove_file(folder.join(stale)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).context(stale);
+                }
+                _ => {}
+            }
+        }
+        pixels.set_len(found.bytes())?;
+        pixels.seek(SeekFrom::End(0))?;
+        Ok((found, pixels))
+    }
+
+    /// The search in that file, if it is for the same.
+    fn same_in(&self, path: &Path) -> Option<Self> {
+        let found: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let same =
+            found.format == self.format && found.detector == self.detector && found.photos == self.photos;
+        same.then_some(found)
+    }
+
+    /// Of its faces' pixels.
+    fn bytes(&self) -> u64 {
+        (self.faces.len() * WIDE_BYTES) as u64
+    }
+
+    fn keep(&self, folder: &Path) -> Result<()> {
+        let name = if self.rest.is_some() { UNFINISHED } else { FINISHED };
+        write_whole(&folder.join(name), serde_json::to_string(self)?.as_bytes())
+    }
+
+    /// Looks at the photos that it has not looked at.
+    fn run(
+        &mut self,
+        photos: &[Photo],
+        detector: &mut dyn FaceDetector,
+        pixels: &mut File,
+        progress: &Progress<'_>,
+    ) -> Result<()> {
+        let mut rest = self.rest.take().unwrap_or_default();
+        progress.begin(photos.len() as u64);
+        let mut passed = progress.done(rest.looked as u64);
+        while passed.is_ok() && rest.looked < photos.len() {
+            let chunk = &photos[rest.looked..photos.len().min(rest.looked + PHOTOS)];
+            passed = self.look(chunk, &mut rest.seen, detector, pixels).and_then(|()| {
+                rest.looked += chunk.len();
+                progress.done(chunk.len() as u64)
+            });
+        }
+        let synced = pixels.sync_all().context(PIXELS);
+        if rest.looked < photos.len() || passed.is_err() {
+            self.rest = Some(rest);
+        }
+        passed.and(synced)?;
+        self.harvest.used = self.faces.len();
+        progress.end();
+        Ok(())
+    }
+
+    /// Looks at some photos; all of them are taken in, or none.
+    fn look(
+        &mut self,
+        photos: &[Photo],
+        seen: &mut HashSet<[u8; 32]>,
+        detector: &mut dyn FaceDetector,
+        pixels: &mut File,
+    ) -> Result<()> {
+        let (mut new, mut digests, mut pixels_of_all) = (Self::default(), HashSet::new(), Vec::new());
+        let mut frames: Vec<(&Photo, Frame)> = Vec::new();
+        for photo in photos {
+            match read(&photo.path) {
+                Err(why) => drop(new.harvest.broken.insert(photo.path.clone(), why)),
+                Ok((digest, _)) if seen.contains(&digest) || !digests.insert(digest) => {
+                    new.harvest.duplicates.push(photo.path.clone());
+                }
+                Ok((_, frame)) => frames.push((photo, frame)),
+            }
+        }
+        let only: Vec<&Frame> = frames.iter().map(|(_, frame)| frame).collect();
+        let found = detector.detect(&only).map_err(|error| anyhow!("face detector: {error}"))?;
+        for ((photo, frame), found) in frames.iter().zip(found) {
+            let largest = found.into_iter().max_by(|a, b| a.size().total_cmp(&b.size()));
+            let wide = largest
+                .filter(|face| face.size() >= SIZE_MIN)
+                .and_then(|face| crop_wide(frame, &face.landmarks, BORDER).map(|wide| (face.size(), wide)));
+            let Some((size, Wide { pixels: rgb, landmarks })) = wide else {
+                new.harvest.without_face.push(photo.path.clone());
+                continue;
+            };
+            new.faces.push(Face {
+                identity: photo.identity.clone(),
+                path: photo.path.clone(),
+                landmarks: landmarks.map(|point| [point.x, point.y]),
+                size,
+                fingerprint: Fingerprint::of(&Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &rgb).middle()),
+            });
+            pixels_of_all.extend_from_slice(&rgb);
+        }
+        pixels.write_all(&pixels_of_all).context(PIXELS)?;
+        // Nothing can fail any more.
+        seen.extend(digests);
+        self.faces.append(&mut new.faces);
+        self.harvest.broken.append(&mut new.harvest.broken);
+        self.harvest.duplicates.append(&mut new.harvest.duplicates);
+        self.harvest.without_face.append(&mut new.harvest.without_face);
+        Ok(())
+    }
 }
 
 /// A photo's digest and pixels, or why there are none.
 fn read(path: &Path) -> Result<([u8; 32], Frame), String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let frame = decode(&bytes, &DecodeLimits::default()).map_err(|error| error.to_string())?;
-    Ok((sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&bytes)).into(), frame))
+    Ok((Sha256::digest(&bytes).into(), frame))
 }
 
 /// Changes when a photo is added, taken away, or written anew.
-fn digest_of(photos: &[PathBuf]) -> String {
-    let mut hash = <sha2::Sha256 as sha2::Digest>::new();
-    for path in photos {
+fn digest_of(photos: &[Photo]) -> String {
+    let mut hash = Sha256::new();
+    for Photo { path, .. } in photos {
         // Who cannot be read is told so later, by name.
-        let facts = std::fs::metadata(path).ok();
-        let size = facts.as_ref().map(std::fs::Metadata::len);
+        let facts = fs::metadata(path).ok();
+        let size = facts.as_ref().map(fs::Metadata::len);
         let changed = facts.and_then(|facts| facts.modified().ok());
-        let line = format!("{} {size:?} {changed:?}\n", path.display());
-        sha2::Digest::update(&mut hash, line);
+        hash.update(format!("{} {size:?} {changed:?}\n", path.display()));
     }
-    hex::encode(sha2::Digest::finalize(hash))
-}
-
-fn kept(path: &Path, detector: &str, photos: &str) -> Option<Index> {
-    let index: Index = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    (index.format == FORMAT && index.detector == detector && index.photos == photos).then_some(index)
-}
-
-/// Written beside and renamed: there is the old file or the new one, never half of one.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = path.with_extension("new");
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&beside, path)).with_context(|| path.display().to_string())
+    hex::encode(hash.finalize())
 }
 
 impl Harvest {
@@ -255,37 +347,101 @@ impl Harvest {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use forensics::{BoundingBox, DetectedFace, DetectorError};
+
     use super::*;
     use crate::forge::tests::face;
 
     /// Painted faces of as many people. The file lives as long as it is open.
     pub(crate) fn painted(people: usize) -> Faces {
         let mut pixels = tempfile::tempfile().unwrap();
-        let mut faces = Vec::new();
+        let faces = (0..people).map(face_of).collect();
         for person in 0..people {
-            let wide = face(person as u64);
-            pixels.write_all(&wide.picture.to_rgb()).unwrap();
-            faces.push(Face {
-                identity: format!("person-{person}"),
-                path: format!("person-{person}.png").into(),
-                landmarks: wide.landmarks.map(|point| [point.x, point.y + person as f32 % 3.0]),
-                size: 100.0 + person as f32,
-                fingerprint: Fingerprint::of(&wide.picture.middle()),
-            });
+            pixels.write_all(&face(person as u64).picture.to_rgb()).unwrap();
         }
         Faces { faces, pixels }
     }
 
-    #[test]
-    fn files_below_a_folder_come_in_order_without_hidden_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("b")).unwrap();
-        for name in ["c.jpg", "b/a.png", ".hidden"] {
-            std::fs::write(folder.path().join(name), name).unwrap();
+    fn face_of(person: usize) -> Face {
+        let wide = face(person as u64);
+        Face {
+            identity: format!("person-{person}"),
+            path: format!("person-{person}.png").into(),
+            landmarks: wide.landmarks.map(|point| [point.x, point.y + person as f32 % 3.0]),
+            size: 100.0 + person as f32,
+            fingerprint: Fingerprint::of(&wide.picture.middle()),
         }
-        let found = photos(&[folder.path().to_owned()]).unwrap();
-        assert_eq!(found, [folder.path().join("b/a.png"), folder.path().join("c.jpg")]);
-        let missing = photos(&[folder.path().join("nowhere")]).unwrap_err();
-        assert!(format!("{missing:#}").contains("nowhere"), "{missing:#}");
+    }
+
+    /// Sees one face in every picture, counts the pictures, and breaks after so many.
+    struct Everywhere {
+        looked: usize,
+        breaks_after: usize,
+    }
+
+    impl FaceDetector for Everywhere {
+        fn name(&self) -> &str {
+            "everywhere-1"
+        }
+
+        fn batch_max(&self) -> usize {
+            PHOTOS
+        }
+
+        fn detect(&mut self, frames: &[&Frame]) -> Result<Vec<Vec<DetectedFace>>, DetectorError> {
+            if self.looked >= self.breaks_after {
+                return Err(DetectorError::Device("broken".into()));
+            }
+            self.looked += frames.len();
+            let landmarks = [(38.0, 46.0), (59.0, 46.0), (48.0, 60.0), (40.0, 74.0), (57.0, 74.0)];
+            let face = DetectedFace {
+                bounds: BoundingBox { left: 20.0, top: 20.0, right: 76.0, bottom: 80.0 },
+                confidence: 1.0,
+                landmarks: landmarks.map(|(x, y)| Point { x, y }),
+            };
+            Ok(vec![vec![face]; frames.len()])
+        }
+    }
+
+    #[test]
+    fn a_search_that_was_cut_off_goes_on_and_finds_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let photo = |number: u8| {
+            let path = folder.path().join(format!("{number}.png"));
+            // The last one is a copy of the first.
+            let shade = number % 19;
+            let picture = image::RgbImage::from_fn(96, 96, |x, y| {
+                image::Rgb([x as u8, y as u8, shade * (x as u8 / 9)])
+            });
+            picture.save(&path).unwrap();
+            Photo { path, identity: format!("person {number}") }
+        };
+        let photos: Vec<Photo> = (0..20).map(photo).collect();
+        let (going, stopping) = (AtomicBool::new(false), AtomicBool::new(true));
+        let kept = |name: &str| folder.path().join(name);
+        let find = |name: &str, stop: &AtomicBool, breaks_after: usize| {
+            let mut detector = Everywhere { looked: 0, breaks_after };
+            let found = Faces::find(&photos, Some(&kept(name)), &mut detector, &Progress::new("faces", stop));
+            (found, detector.looked)
+        };
+        let (straight, looked) = find("straight", &going, 99);
+        let (straight, harvest) = straight.unwrap();
+        assert_eq!((looked, harvest.used, harvest.duplicates.len()), (19, 19, 1));
+        let (broken, looked) = find("stopped", &going, PHOTOS);
+        let error = broken.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("broken") && error.contains("is kept in") && looked == PHOTOS, "{error}");
+        let (stopped, looked) = find("stopped", &stopping, 99);
+        let error = stopped.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("faces 8 of 20") && looked == 0, "{error}");
+        let (again, looked) = find("stopped", &going, 99);
+        let (again, harvest) = again.unwrap();
+        assert_eq!((looked, harvest.used, harvest.duplicates.len()), (11, 19, 1));
+        assert_eq!(again.faces, straight.faces);
+        let pixels = |name: &str| fs::read(kept(name).join(PIXELS)).unwrap();
+        assert_eq!(pixels("stopped"), pixels("straight"));
+        drop(again);
+        assert_eq!(find("stopped", &going, 99).1, 0, "a finished search is read");
     }
 }

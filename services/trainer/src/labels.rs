@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::faces::identity_of;
+use crate::photos::{Naming, Photo, stem};
 use crate::samples::AUTHENTIC;
 
 /// What a manifest says of a picture.
@@ -32,8 +32,9 @@ struct Row {
 }
 
 /// Reads `path, label[, identity, group, manipulation]`. Paths are relative to the manifest; `label` is `authentic` (or
-/// `real`, `0`) or `forged` (or `fake`, `1`). Every line that is wrong is named.
-pub(crate) fn read(manifest: &Path) -> Result<BTreeMap<PathBuf, Labelled>> {
+/// `real`, `0`) or `forged` (or `fake`, `1`). `naming` says whose a picture is where the manifest does not. Every line that is
+/// wrong is named.
+pub(crate) fn read(manifest: &Path, naming: Naming) -> Result<BTreeMap<PathBuf, Labelled>> {
     let shown = manifest.display();
     let text = std::fs::read_to_string(manifest).with_context(|| shown.to_string())?;
     let rows: Vec<Result<Row>> = if text.trim_start().starts_with('{') {
@@ -46,8 +47,8 @@ pub(crate) fn read(manifest: &Path) -> Result<BTreeMap<PathBuf, Labelled>> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     let (mut found, mut wrong) = (BTreeMap::new(), Vec::new());
     for (index, row) in rows.into_iter().enumerate() {
-        match row.and_then(labelled) {
-            Ok((path, labelled)) => drop(found.insert(folder.join(path), labelled)),
+        match row.and_then(|row| labelled(row, folder, naming)) {
+            Ok((path, labelled)) => drop(found.insert(path, labelled)),
             Err(error) => wrong.push(format!("entry {}: {error:#}", index + 1)),
         }
     }
@@ -67,7 +68,14 @@ pub(crate) fn read(manifest: &Path) -> Result<BTreeMap<PathBuf, Labelled>> {
     Ok(found)
 }
 
-fn labelled(row: Row) -> Result<(PathBuf, Labelled)> {
+/// The pictures of a manifest, in the order of their paths.
+pub(crate) fn photos(labels: &BTreeMap<PathBuf, Labelled>) -> Vec<Photo> {
+    let photo =
+        |(path, label): (&PathBuf, &Labelled)| Photo { path: path.clone(), identity: label.identity.clone() };
+    labels.iter().map(photo).collect()
+}
+
+fn labelled(row: Row, folder: &Path, naming: Naming) -> Result<(PathBuf, Labelled)> {
     let kind = match &*row.label.to_ascii_lowercase() {
         "authentic" | "real" | "0" => AUTHENTIC.to_owned(),
         "forged" | "fake" | "1" if row.manipulation.is_empty() || row.manipulation == AUTHENTIC => {
@@ -76,13 +84,25 @@ fn labelled(row: Row) -> Result<(PathBuf, Labelled)> {
         "forged" | "fake" | "1" => row.manipulation,
         other => bail!("label {other:?} is neither authentic nor forged"),
     };
-    let otherwise = |given: String, path: &Path| if given.is_empty() { identity_of(path) } else { given };
+    let path = folder.join(row.path);
+    let otherwise = |given: String, or: String| if given.is_empty() { or } else { given };
     let labelled = Labelled {
         kind,
-        identity: otherwise(row.identity, &row.path),
-        group: otherwise(row.group, &row.path),
+        identity: otherwise(row.identity, naming.identity(&path)),
+        group: otherwise(row.group, stem(&path)),
     };
-    Ok((row.path, labelled))
+    Ok((path, labelled))
+}
+
+impl Labelled {
+    /// A photo that no manifest speaks of.
+    pub(crate) fn authentic(photo: &Photo) -> Self {
+        Self { kind: AUTHENTIC.to_owned(), identity: photo.identity.clone(), group: stem(&photo.path) }
+    }
+
+    pub(crate) fn is_forged(&self) -> bool {
+        self.kind != AUTHENTIC
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        let found = read(&path)?;
+        let found = read(&path, Naming::File)?;
         Ok(found
             .into_iter()
             .map(|(path, label)| (path.strip_prefix(folder.path()).unwrap().to_owned(), label))

@@ -2,7 +2,8 @@
 //!
 //! Photos become faces (`faces`) on one side of a split (`split`); the [`forge`] makes forgeries of them, sample by
 //! number (`pairs`), ahead of the device (`loader`); the `learner` takes a step, the `run_folder` keeps it. What came out
-//! is judged (`samples`), measured ([`metrics`]) and calibrated ([`calibrate`]); [`plots`] and [`sheet`] draw.
+//! is judged (`exam`), measured ([`metrics`], `report`), calibrated ([`calibrate`]) and put into the bundle (`record`);
+//! [`plots`] and [`sheet`] draw.
 //!
 //! The network is `models`' own: one definition serves training and inference. Nothing here serves, and no service depends
 //! on it.
@@ -13,25 +14,32 @@
 //! draws of one identity are not independent, so whatever claims an interval resamples by identity; the test side is
 //! decided by names before any training and touched once.
 
+mod ahead;
 mod arguments;
 pub mod calibrate;
 mod card;
 mod commands;
 mod draw;
 mod evaluate;
+mod exam;
 mod faces;
+mod files;
 pub mod forge;
 mod labels;
 mod learner;
 mod loader;
+mod material;
 pub mod metrics;
 mod pairs;
+mod photos;
+mod pictures;
 pub mod plots;
 mod preview;
+mod progress;
+mod record;
 mod report;
 mod run_folder;
 mod samples;
-mod scorer;
 mod shared;
 pub mod sheet;
 mod similar;

@@ -1,14 +1,13 @@
-//! Batches ahead of the device: made on threads of their own, handed over in the order of the steps.
+//! Batches of training samples, made ahead of the device.
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use forensics::CROP_SIDE;
 use tch::{Kind, Tensor};
 
+use crate::ahead::Ahead;
 use crate::pairs::Pairs;
 
 /// One step's samples: faces first, then their forgeries in the same order.
@@ -19,52 +18,22 @@ pub(crate) struct Batch {
     pub(crate) labels: Tensor,
 }
 
-/// Makes batches ahead; dropped, its threads end with the batch they are at.
+/// The batches of a range of steps, in their order.
 pub(crate) struct Loader {
-    /// Thread i makes the steps that are i modulo their number.
-    threads: Vec<Receiver<Result<Vec<u8>>>>,
+    ahead: Ahead<Vec<u8>>,
     pairs: usize,
-    next: u64,
-    first: u64,
-    waited: Duration,
 }
-
-/// Finished batches that wait for each thread's turn.
-const AHEAD: usize = 2;
 
 impl Loader {
     /// Batches for `steps`, of `pairs` faces and as many forgeries.
     pub(crate) fn start(source: &Pairs, steps: Range<u64>, pairs: usize, threads: usize) -> Result<Self> {
-        let threads = threads.max(1);
-        let start = |thread: usize| -> Result<_> {
-            let (send, receive) = sync_channel(AHEAD);
-            let (source, steps) = (source.clone(), steps.clone());
-            let make = move || {
-                for step in steps.skip(thread).step_by(threads) {
-                    let batch = pixels(&source, step, pairs);
-                    let failed = batch.is_err();
-                    if send.send(batch).is_err() || failed {
-                        return;
-                    }
-                }
-            };
-            thread::Builder::new()
-                .name(format!("forge-{thread}"))
-                .spawn(make)
-                .context("a thread for the forge")?;
-            Ok(receive)
-        };
-        let threads = (0..threads).map(start).collect::<Result<_>>()?;
-        Ok(Self { threads, pairs, next: steps.start, first: steps.start, waited: Duration::ZERO })
+        let source = source.clone();
+        Ok(Self { ahead: Ahead::start(steps, threads, move |step| pixels(&source, step, pairs))?, pairs })
     }
 
     /// The next step's batch.
     pub(crate) fn next(&mut self) -> Result<Batch> {
-        let thread = (self.next - self.first) as usize % self.threads.len();
-        let asked = Instant::now();
-        let bytes = self.threads[thread].recv().map_err(|_| anyhow!("a thread of the forge ended"))??;
-        self.waited += asked.elapsed();
-        self.next += 1;
+        let bytes = self.ahead.next()?;
         let (side, pairs) = (CROP_SIDE as i64, self.pairs as i64);
         let pixels = Tensor::f_from_data_size(&bytes, &[2 * pairs, side, side, 3], Kind::Uint8)?;
         let labels: Vec<i64> = (0..2 * pairs).map(|place| i64::from(place >= pairs)).collect();
@@ -73,7 +42,7 @@ impl Loader {
 
     /// How long the device had to wait for batches so far.
     pub(crate) fn waited(&self) -> Duration {
-        self.waited
+        self.ahead.waited()
     }
 }
 

@@ -4,31 +4,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 #[allow(clippy::print_stderr)]
 fn main() -> ExitCode {
     models::prepare_process();
-    let arguments = trainer::Arguments::parse();
+    let arguments = trainer::Arguments::read();
     let stop = Arc::new(AtomicBool::new(false));
-    // The other commands have nothing to save.
-    let signals = if arguments.saves() { &[SIGINT, SIGTERM][..] } else { &[] };
-    for &signal in signals {
-        // The second signal ends the process at once; the first one lets it save.
+    for signal in [SIGINT, SIGTERM] {
+        // The second signal ends the process at once; the first one lets it keep what it has.
         let twice = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop));
         if let Err(error) = twice.and_then(|_| flag::register(signal, Arc::clone(&stop))) {
             eprintln!("touchstone-train: signal {signal}: {error}");
             return ExitCode::FAILURE;
         }
     }
-    match trainer::run(arguments, &stop) {
-        Ok(()) if stop.load(Ordering::Relaxed) => ExitCode::from(130),
+    let result = trainer::run(arguments, &stop);
+    if let Err(error) = &result {
+        eprintln!("touchstone-train: {error:#}");
+    }
+    match result {
+        _ if stop.load(Ordering::Relaxed) => ExitCode::from(130),
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("touchstone-train: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }

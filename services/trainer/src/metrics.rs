@@ -7,7 +7,7 @@ use forensics::{Calibration, Logit};
 
 pub use bootstrap::{Estimate, Resampling, bootstrap};
 pub use outcomes::{Confusion, Outcomes, confusion};
-pub use reliability::{BIN_COUNT, Reliability, ReliabilityBin};
+pub use reliability::{Reliability, ReliabilityBin};
 
 mod bootstrap;
 mod outcomes;
@@ -186,39 +186,4 @@ impl Ranking {
             Some(Step { logit, mass })
         })
     }
-}
-
-/// [`Ranking::auc`] of plain scores.
-pub fn auc(scored: &[Scored]) -> Option<f64> {
-    Ranking::new(scored).auc()
-}
-
-/// [`Ranking::average_precision`] of plain scores.
-pub fn average_precision(scored: &[Scored]) -> Option<f64> {
-    Ranking::new(scored).average_precision()
-}
-
-/// [`Ranking::equal_error_rate`] of plain scores.
-pub fn equal_error_rate(scored: &[Scored]) -> Option<f64> {
-    Ranking::new(scored).equal_error_rate()
-}
-
-/// [`Ranking::tpr_at_fpr`] of plain scores.
-pub fn tpr_at_fpr(scored: &[Scored], limit: f64) -> Option<f64> {
-    Ranking::new(scored).tpr_at_fpr(limit)
-}
-
-/// [`Ranking::roc`] of plain scores.
-pub fn roc(scored: &[Scored]) -> Option<Vec<RocPoint>> {
-    Ranking::new(scored).roc()
-}
-
-/// [`Ranking::false_alarms`] of plain scores.
-pub fn false_alarms(scored: &[Scored], calibration: &Calibration, threshold: f32) -> Option<f64> {
-    Ranking::new(scored).false_alarms(calibration, threshold)
-}
-
-/// [`Ranking::reliability`] of plain scores, in [`BIN_COUNT`] bins.
-pub fn reliability(scored: &[Scored], calibration: &Calibration) -> Option<Reliability> {
-    Ranking::new(scored).reliability(calibration, BIN_COUNT)
 }

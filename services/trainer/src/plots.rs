@@ -23,7 +23,7 @@ pub struct Curve<'a> {
 pub struct RocCurve<'a> {
     /// What the legend says.
     pub name: &'a str,
-    /// From (0, 0) to (1, 1): [`crate::metrics::roc`].
+    /// From (0, 0) to (1, 1): [`crate::metrics::Ranking::roc`].
     pub points: &'a [RocPoint],
     /// The area under it.
     pub auc: Estimate,

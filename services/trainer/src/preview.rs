@@ -1,13 +1,15 @@
 //! `touchstone-train preview`: a contact sheet of what the network is taught.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::arguments::{Preview, Shared};
-use crate::faces::{identity_of, photos, write_whole};
+use crate::files::write_whole;
 use crate::forge::Manipulation;
 use crate::pairs::Pairs;
+use crate::photos::photos;
 use crate::shared;
 use crate::sheet::{Mark, Sheet, Tile};
 use crate::split::{Side, Split};
@@ -16,10 +18,9 @@ use crate::split::{Side, Split};
 const SIDE: usize = forensics::CROP_SIDE;
 
 /// Pairs as training draws them: above the face, below its forgery.
-pub(crate) fn preview(what: &Preview, with: &Shared) -> Result<()> {
-    let folder = tempfile::tempdir().context("a temporary folder for faces")?;
-    let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, folder.path(), with)?;
-    harvest.report().iter().for_each(|line| shared::say(line));
+pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Result<()> {
+    let photos = photos(&what.real, with.identity)?;
+    let (faces, harvest) = shared::faces(&photos, what.faces.as_deref(), with, stop)?;
     harvest.at_least(2)?;
     let members = Split::of(&faces.faces).members(Side::Train);
     ensure!(members.len() >= 2, "too few people to learn from: more photos are needed");
@@ -32,15 +33,15 @@ pub(crate) fn preview(what: &Preview, with: &Shared) -> Result<()> {
         while (above.len() as u64) < what.pairs {
             let pair = pairs.learned(index)?;
             index += 1;
-            if pair.recipe.manipulation != manipulation {
+            let Some(recipe) = pair.recipe.filter(|recipe| recipe.manipulation == manipulation) else {
                 continue;
-            }
-            let (region, ratio) = (format!("{:?}", pair.recipe.region).to_lowercase(), pair.recipe.ratio);
+            };
+            let (region, ratio) = (format!("{:?}", recipe.region).to_lowercase(), recipe.ratio);
             above.push(
                 Tile::new(SIDE, &pair.authentic, Mark::Authentic)?
                     .caption(format!("sample {}", index - 1), "authentic"),
             );
-            let donor = if pair.recipe.donor.is_some() { "donor" } else { "itself" };
+            let donor = if recipe.donor.is_some() { "donor" } else { "itself" };
             below.push(
                 Tile::new(SIDE, &pair.forged, Mark::Forged)?
                     .caption(format!("{region}, {donor}"), format!("strength {ratio}")),

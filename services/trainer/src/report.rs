@@ -1,17 +1,32 @@
-//! What an evaluation found: numbers with intervals, and pictures.
+//! What an evaluation found: numbers with intervals.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
 use forensics::{Calibration, Thresholds};
 use serde::Serialize;
 
-use crate::faces::write_whole;
-use crate::metrics::{
-    Confusion, Estimate, Ranking, Resampling, Scored, bootstrap, confusion, reliability, roc,
-};
-use crate::plots::{self, Group, Part, RocCurve};
+use crate::metrics::{Confusion, Estimate, Ranking, Resampling, Scored, bootstrap, confusion};
 use crate::samples::{AUTHENTIC, Condition, Sample, scores};
+
+/// Judged samples, what their scores mean, and what all that amounts to.
+pub(crate) struct Judgement {
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) calibration: Calibration,
+    pub(crate) thresholds: Option<Thresholds>,
+    pub(crate) report: Report,
+}
+
+impl Judgement {
+    pub(crate) fn of(samples: Vec<Sample>, calibration: Calibration, thresholds: Option<Thresholds>) -> Self {
+        let report = Report::of(&samples, &calibration, thresholds);
+        Self { samples, calibration, thresholds, report }
+    }
+
+    /// The condition that pictures show and properties are measured under: as drawn, or whatever there is.
+    pub(crate) fn main_condition(&self) -> Condition {
+        main_condition(&self.samples)
+    }
+}
 
 /// Everything that was measured. Intervals are 95 %, by bootstrap over identities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,18 +85,13 @@ pub(crate) struct Share {
 pub(crate) const ALL: &str = "all";
 
 impl Report {
-    pub(crate) fn of(samples: &[Sample], calibration: &Calibration, thresholds: Option<Thresholds>) -> Self {
-        let mut identities: Vec<&str> = samples.iter().map(|sample| &*sample.identity).collect();
-        identities.sort_unstable();
-        identities.dedup();
-        let mut kinds: Vec<&str> =
-            samples.iter().map(|sample| &*sample.kind).filter(|kind| *kind != AUTHENTIC).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
+    fn of(samples: &[Sample], calibration: &Calibration, thresholds: Option<Thresholds>) -> Self {
+        let people: BTreeSet<u32> = samples.iter().map(|sample| sample.person).collect();
+        let kinds: BTreeSet<&str> = samples.iter().map(|sample| &*sample.kind).collect();
+        let kinds: Vec<&str> = kinds.into_iter().filter(|kind| *kind != AUTHENTIC).collect();
         let (mut rows, mut alarms) = (Vec::new(), Vec::new());
         for condition in Condition::ALL {
-            let here: Vec<Sample> =
-                samples.iter().filter(|sample| sample.condition == condition).cloned().collect();
+            let here: Vec<&Sample> = samples.iter().filter(|sample| sample.condition == condition).collect();
             if here.is_empty() {
                 continue;
             }
@@ -90,13 +100,7 @@ impl Report {
             }
             alarms.push(Alarms::of(&here, condition, calibration, thresholds));
         }
-        Self {
-            identities: identities.len(),
-            pictures: samples.len(),
-            rows,
-            alarms,
-            groups: properties(samples),
-        }
+        Self { identities: people.len(), pictures: samples.len(), rows, alarms, groups: properties(samples) }
     }
 
     /// For the terminal and the card: Markdown.
@@ -166,18 +170,22 @@ fn estimate(scored: &[Scored], statistic: impl Fn(&Ranking) -> Option<f64> + Syn
 }
 
 impl Row {
-    fn of(here: &[Sample], condition: Condition, kind: &str) -> Self {
-        let wanted = |sample: &Sample| kind == ALL || sample.measures(kind);
-        let scored = scores(here, wanted);
+    /// Whether it is about that sample.
+    pub(crate) fn counts(&self, sample: &Sample) -> bool {
+        sample.condition == self.condition && (self.kind == ALL || sample.measures(&self.kind))
+    }
+
+    fn of(here: &[&Sample], condition: Condition, kind: &str) -> Self {
+        let wanted = || here.iter().copied().filter(|sample| kind == ALL || sample.measures(kind));
+        let scored = scores(wanted());
         let forged = scored.iter().filter(|scored| scored.forged).count();
-        let media = media(here, wanted);
         Self {
             condition,
             kind: kind.to_owned(),
             authentic: scored.len() - forged,
             forged,
             auc: estimate(&scored, Ranking::auc),
-            media_auc: (media.len() < scored.len()).then(|| estimate(&media, Ranking::auc)).flatten(),
+            media_auc: media(wanted()).and_then(|media| estimate(&media, Ranking::auc)),
             equal_error_rate: estimate(&scored, Ranking::equal_error_rate),
             average_precision: estimate(&scored, Ranking::average_precision),
             tpr_at_1_percent_fpr: estimate(&scored, |ranking| ranking.tpr_at_fpr(0.01)),
@@ -185,30 +193,30 @@ impl Row {
     }
 }
 
-/// One score for each medium: the mean of its pictures' logits.
-fn media(here: &[Sample], wanted: impl Fn(&Sample) -> bool) -> Vec<Scored> {
-    let mut sums: std::collections::BTreeMap<(&str, bool), (Sample, f32)> = std::collections::BTreeMap::new();
-    for sample in here.iter().filter(|sample| wanted(sample)) {
-        let entry = sums
-            .entry((&*sample.group, sample.is_forged()))
-            .or_insert_with(|| (Sample { logit: 0.0, ..sample.clone() }, 0.0));
-        entry.0.logit += sample.logit;
-        entry.1 += 1.0;
+/// One score for each medium, the mean of its pictures' logits; `None` where each has one picture, or nobody knows.
+fn media<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Vec<Scored>> {
+    let mut sums: BTreeMap<(&str, bool), (Scored, f32)> = BTreeMap::new();
+    let mut pictures = 0;
+    for sample in samples {
+        let new = Scored { logit: 0.0, forged: sample.is_forged(), identity: sample.person };
+        let (sum, count) = sums.entry((sample.group.as_deref()?, sample.is_forged())).or_insert((new, 0.0));
+        sum.logit += sample.logit;
+        *count += 1.0;
+        pictures += 1;
     }
-    let means: Vec<Sample> =
-        sums.into_values().map(|(sample, count)| Sample { logit: sample.logit / count, ..sample }).collect();
-    scores(&means, |_| true)
+    let mean = |(sum, count): (Scored, f32)| Scored { logit: sum.logit / count, ..sum };
+    (sums.len() < pictures).then(|| sums.into_values().map(mean).collect())
 }
 
 impl Alarms {
     fn of(
-        here: &[Sample],
+        here: &[&Sample],
         condition: Condition,
         calibration: &Calibration,
         thresholds: Option<Thresholds>,
     ) -> Self {
-        let scored = &scores(here, |_| true);
-        let pristine = scores(here, Sample::is_pristine);
+        let scored = &scores(here.iter().copied());
+        let pristine = scores(here.iter().copied().filter(|sample| sample.is_pristine()));
         let calibrated = *calibration != Calibration::None;
         Self {
             condition,
@@ -223,7 +231,7 @@ impl Alarms {
     }
 }
 
-/// The condition that pictures show and properties are measured under: as drawn, or whatever there is.
+/// See [`Judgement::main_condition`].
 fn main_condition(samples: &[Sample]) -> Condition {
     let drawn = samples.iter().any(|sample| sample.condition == Condition::AsDrawn);
     if drawn { Condition::AsDrawn } else { Condition::Untouched }
@@ -232,9 +240,9 @@ fn main_condition(samples: &[Sample]) -> Condition {
 /// Blending strength, JPEG quality and face size, over the samples as drawn (or whatever there is).
 fn properties(samples: &[Sample]) -> Vec<Property> {
     let condition = main_condition(samples);
-    let here: Vec<Sample> = samples.iter().filter(|sample| sample.condition == condition).cloned().collect();
+    let here: Vec<&Sample> = samples.iter().filter(|sample| sample.condition == condition).collect();
     let part = |name: String, wanted: &dyn Fn(&Sample) -> bool| {
-        let scored = scores(&here, wanted);
+        let scored = scores(here.iter().copied().filter(|sample| wanted(sample)));
         Share { name, pictures: scored.len(), auc: estimate(&scored, Ranking::auc) }
     };
     let strengths = [0.25, 0.5, 0.75, 1.0].map(|strength: f32| {
@@ -263,59 +271,4 @@ fn properties(samples: &[Sample]) -> Vec<Property> {
         .filter(|(_, parts)| parts.len() > 1)
         .map(|(name, parts)| Property { name, parts })
         .collect()
-}
-
-/// ROC, reliability, scores and properties as pictures in `folder`; their names.
-pub(crate) fn draw(
-    folder: &Path,
-    samples: &[Sample],
-    report: &Report,
-    calibration: &Calibration,
-    thresholds: Option<Thresholds>,
-) -> Result<Vec<&'static str>> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let last = main_condition(samples);
-    let mut drawn = Vec::new();
-    let mut picture = |name: &'static str, svg: String| -> Result<()> {
-        drawn.push(name);
-        write_whole(&folder.join(name), svg.as_bytes())
-    };
-    let title = |what: &str| format!("{what}, {}", last.as_str());
-    let curves: Vec<_> = report
-        .rows
-        .iter()
-        .filter(|row| row.condition == last)
-        .filter_map(|row| {
-            let wanted =
-                |sample: &Sample| sample.condition == last && (row.kind == ALL || sample.measures(&row.kind));
-            Some((&*row.kind, roc(&scores(samples, wanted))?, row.auc?))
-        })
-        .collect();
-    let curves: Vec<RocCurve<'_>> =
-        curves.iter().map(|(name, points, auc)| RocCurve { name, points, auc: *auc }).collect();
-    picture("roc.svg", plots::roc(&title("Receiver operating characteristic"), &curves))?;
-    let scored = scores(samples, |sample| sample.condition == last);
-    if *calibration != Calibration::None {
-        if let Some(found) = reliability(&scored, calibration) {
-            picture("reliability.svg", plots::reliability(&title("Reliability"), &found))?;
-        }
-        picture("scores.svg", plots::scores(&title("Scores"), &scored, calibration, thresholds))?;
-    }
-    let parts: Vec<Vec<Part<'_>>> = report
-        .groups
-        .iter()
-        .map(|group| {
-            group
-                .parts
-                .iter()
-                .map(|part| Part { name: &part.name, count: part.pictures, auc: part.auc })
-                .collect()
-        })
-        .collect();
-    let groups: Vec<Group<'_>> =
-        report.groups.iter().zip(&parts).map(|(group, parts)| Group { name: group.name, parts }).collect();
-    if !groups.is_empty() {
-        picture("properties.svg", plots::groups(&title("AUC by property"), &groups))?;
-    }
-    Ok(drawn)
 }

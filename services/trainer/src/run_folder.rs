@@ -13,7 +13,7 @@ use models::tensor_file::TensorFile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::faces::write_whole;
+use crate::files::write_whole;
 use crate::learner::{Learner, Pace};
 
 /// A run's folder, held by one process.
@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     pub(crate) pace: Pace,
     /// Digest of the faces and their sides.
     pub(crate) data: String,
+    /// Digest of the given forgeries, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given: Option<String>,
 }
 
 /// A line of the log.
@@ -94,9 +97,13 @@ impl Run {
             learner.restore(&file.tensors).with_context(|| shown.to_string())?;
         }
         let path = self.folder.join(LOG);
-        let lines = lines(&path)?;
-        let kept = lines.iter().filter(|line| line.step <= learner.done());
-        let text: String = kept.map(text_of).collect::<Result<_>>()?;
+        // As they were written: a number that is read and written again may change its last digit.
+        let mut text = String::new();
+        for line in whole_lines(&path)? {
+            if parsed(&line, &path)?.step <= learner.done() {
+                text += &format!("{line}\n");
+            }
+        }
         write_whole(&path, text.as_bytes())?;
         let log = OpenOptions::new().append(true).open(&path).with_context(|| path.display().to_string())?;
         self.log = Some(log);
@@ -105,7 +112,8 @@ impl Run {
 
     pub(crate) fn note(&mut self, line: &Line) -> Result<()> {
         let log = self.log.as_mut().context("the log is opened when the run goes on")?;
-        log.write_all(text_of(line)?.as_bytes()).context(LOG)
+        let text = format!("{}\n", serde_json::to_string(line)?);
+        log.write_all(text.as_bytes()).context(LOG)
     }
 
     /// On disk when this returns; before, the old one is.
@@ -116,23 +124,22 @@ impl Run {
     }
 
     pub(crate) fn lines(&self) -> Result<Vec<Line>> {
-        lines(&self.folder.join(LOG))
+        let path = self.folder.join(LOG);
+        whole_lines(&path)?.iter().map(|line| parsed(line, &path)).collect()
     }
 }
 
-fn text_of(line: &Line) -> Result<String> {
-    Ok(format!("{}\n", serde_json::to_string(line)?))
-}
-
 /// The log's whole lines; a crash may have cut the last one.
-fn lines(path: &Path) -> Result<Vec<Line>> {
+fn whole_lines(path: &Path) -> Result<Vec<String>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
     let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok());
-    whole
-        .map(|line| serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display())))
-        .collect()
+    Ok(whole.map(str::to_owned).collect())
+}
+
+fn parsed(line: &str, path: &Path) -> Result<Line> {
+    serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display()))
 }

@@ -1,20 +1,25 @@
 //! What the commands have in common: the device, the detector, words for people.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use models::device::Placement;
 use models::face_detector::Mtcnn;
 use models::{DeviceChoice, DeviceConfig, PrecisionChoice};
 use tch::{Device, Kind};
 
 use crate::arguments::Shared;
-use crate::faces::{Faces, Harvest};
+use crate::faces::{Faces, Harvest, WIDE_BYTES};
+use crate::photos::Photo;
+use crate::progress::Progress;
 
 /// What training runs on.
 pub(crate) struct Engine {
     pub(crate) device: Device,
     pub(crate) kind: Kind,
+    /// The same device, in f32: a validation looks at the weights, not at an arithmetic.
+    pub(crate) validation: Placement,
     pub(crate) forge_threads: usize,
 }
 
@@ -24,18 +29,23 @@ impl Engine {
     pub(crate) fn open(with: &Shared, precision: &str) -> Result<Self> {
         let config = config(with, precision.parse().context("--precision")?)?;
         let placement = config.open()?;
+        let validation = DeviceConfig { precision: PrecisionChoice::F32, ..config }.open()?;
         let device = placement.device();
         let kind = match config.precision {
             PrecisionChoice::Auto if device == Device::Cpu => Kind::Float,
             _ => placement.kind(),
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let forge_threads = match with.forge_threads {
-            0 if device == Device::Cpu => 1,
-            0 => cores.saturating_sub(1).max(1),
-            told => told,
-        };
-        Ok(Self { device, kind, forge_threads })
+        Ok(Self { device, kind, validation, forge_threads: forge_threads(with, device == Device::Cpu) })
+    }
+}
+
+/// Threads that make samples, so that a CPU keeps its own for the network, and a GPU does not wait.
+pub(crate) fn forge_threads(with: &Shared, on_cpu: bool) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match with.forge_threads {
+        0 if on_cpu => 1,
+        0 => cores.saturating_sub(1).max(1),
+        told => told,
     }
 }
 
@@ -45,27 +55,29 @@ pub(crate) fn config(with: &Shared, precision: PrecisionChoice) -> Result<Device
     Ok(DeviceConfig { device, precision, threads: with.threads, batch_max: 0 })
 }
 
-/// The photos' faces, with the fleet's own detector.
+/// The photos' faces, with the fleet's own detector; `folder` keeps them. What was left out is said.
 pub(crate) fn faces(
-    photos: &[PathBuf],
-    identity: &dyn Fn(&Path) -> String,
-    folder: &Path,
+    photos: &[Photo],
+    folder: Option<&Path>,
     with: &Shared,
+    stop: &AtomicBool,
 ) -> Result<(Faces, Harvest)> {
     let config = config(with, PrecisionChoice::F32)?;
     let path = &with.face_detector;
     let mut detector = Mtcnn::load(path, &config).with_context(|| {
         format!("{}: `make trainer` makes it; --face-detector names another", path.display())
     })?;
-    Faces::find(photos, identity, folder, &mut detector, &progress("faces"))
-}
-
-/// A line of progress for people; nothing where nobody looks.
-pub(crate) fn progress(title: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {pos}/{len} {wide_bar} {per_sec}, {eta} left");
-    let bar = ProgressBar::new(0).with_prefix(title);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+    if folder.is_none() {
+        let (megabytes, place) = (photos.len() * WIDE_BYTES / 1_000_000 + 1, std::env::temp_dir());
+        say(&format!(
+            "up to {megabytes} MB of faces lie in {} meanwhile; --faces names a folder",
+            place.display()
+        ));
+    }
+    let (faces, harvest) = Faces::find(photos, folder, &mut detector, &Progress::new("faces", stop))?;
+    harvest.report().iter().for_each(|line| say(line));
+    say(&format!("{} people", faces.people().iter().max().map_or(0, |last| last + 1)));
+    Ok((faces, harvest))
 }
 
 /// What was asked for, on standard output.

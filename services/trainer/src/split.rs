@@ -1,13 +1,15 @@
 //! Which faces are learned from, which are looked at while learning, and which are touched once, at the end.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::faces::{Face, write_whole};
-use crate::similar::{self, Fingerprint};
+use crate::faces::Face;
+use crate::files::write_whole;
+use crate::similar::{self, Fingerprint, Index};
 
 /// A side of the split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,7 +55,7 @@ impl Split {
             photo: face.fingerprint,
         };
         let faces = sides(faces).into_iter().zip(faces).map(placed).collect();
-        Self { rule: RULE.to_owned(), faces, inherited: Vec::new() }
+        Self { rule: rule(), faces, inherited: Vec::new() }
     }
 
     /// What the bundle in `folder` says of whom it knows; `None`: nothing.
@@ -73,8 +75,9 @@ impl Split {
 
     /// Takes over whom `parent` knows; those of `faces` are not tested with.
     pub(crate) fn inherit(&mut self, faces: &[Face], parent: &Self) {
+        let acquainted = parent.known();
         for (placed, face) in self.faces.iter_mut().zip(faces) {
-            if placed.side == Side::Test && parent.knows(face) {
+            if placed.side == Side::Test && acquainted.has(face) {
                 placed.side = Side::Train;
             }
         }
@@ -84,13 +87,14 @@ impl Split {
 
     /// Whoever it was calibrated with is known as well.
     pub(crate) fn calibrated_with(&mut self, faces: &[&Face]) {
-        let known = faces.iter().filter(|face| !self.knows(face)).map(|face| Placed {
+        let known = self.known();
+        let new = faces.iter().filter(|face| !known.has(face)).map(|face| Placed {
             side: Side::Validation,
             identity: short(&face.identity),
             photo: face.fingerprint,
         });
-        let known: Vec<Placed> = known.collect();
-        self.inherited.extend(known);
+        let new: Vec<Placed> = new.collect();
+        self.inherited.extend(new);
     }
 
     /// Numbers of the faces on that side.
@@ -99,13 +103,11 @@ impl Split {
         on.map(|(index, _)| index).collect()
     }
 
-    /// Whether the identity or a near-duplicate of the photo was learned from or validated with.
-    pub(crate) fn knows(&self, face: &Face) -> bool {
-        let identity = short(&face.identity);
-        let known = self.faces.iter().filter(|placed| placed.side != Side::Test);
-        known
-            .chain(&self.inherited)
-            .any(|placed| placed.identity == identity || placed.photo.is_near(&face.fingerprint))
+    /// Everybody who was learned from or validated with.
+    pub(crate) fn known(&self) -> Known<'_> {
+        let known = self.faces.iter().filter(|placed| placed.side != Side::Test).chain(&self.inherited);
+        let identities = known.clone().map(|placed| &*placed.identity).collect();
+        Known { identities, photos: Index::of(known.map(|placed| placed.photo)) }
     }
 
     /// Changes with any face or side.
@@ -120,26 +122,45 @@ fn short(identity: &str) -> String {
     hex::encode(Sha256::digest(identity.as_bytes()))[..16].to_owned()
 }
 
-const RULE: &str = "SHA-256 of the identity's name (identities that share a near-duplicate photo count as one, under the \
-                    first of their names) modulo 100: below 17 test, below 27 validation, else train";
+/// Whom a bundle knows.
+pub(crate) struct Known<'a> {
+    /// Digests of their names.
+    identities: HashSet<&'a str>,
+    photos: Index,
+}
+
+impl Known<'_> {
+    /// Whether the identity or a near-duplicate of the photo is known.
+    pub(crate) fn has(&self, face: &Face) -> bool {
+        self.identities.contains(&*short(&face.identity))
+            || self.photos.near(face.fingerprint).next().is_some()
+    }
+}
 
 /// Percent of the identities that are tested with, and that are validated with.
 const TEST: u64 = 17;
 const VALIDATION: u64 = 10;
 
-/// The side of each face: a function of the names alone, so that neither order nor number of the photos nor any result can
-/// move an identity. SHA-256 of the first name of a group (identities that share a near-duplicate photo are one group)
-/// modulo 100: below 17 test, below 27 validation, else training.
-pub(crate) fn sides(faces: &[Face]) -> Vec<Side> {
+/// For people.
+fn rule() -> String {
+    format!(
+        "SHA-256 of the identity's name (identities that share a near-duplicate photo count as one, under the first of their \
+         names) modulo 100: below {TEST} test, below {} validation, else train",
+        TEST + VALIDATION
+    )
+}
+
+/// The side of each face by [`rule`]: a function of the names alone, so that neither order nor number of the photos nor any
+/// result can move an identity.
+fn sides(faces: &[Face]) -> Vec<Side> {
     let named: Vec<(&str, Fingerprint)> =
         faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
     let groups = similar::groups(&named);
-    let first_name = |group: usize| {
-        let members = groups.iter().zip(faces).filter(|(of, _)| **of == group);
-        members.map(|(_, face)| &*face.identity).min().unwrap_or_default()
-    };
-    let mut sides = std::collections::HashMap::new();
-    groups.iter().map(|&group| *sides.entry(group).or_insert_with(|| side(first_name(group)))).collect()
+    let mut first_names: HashMap<usize, &str> = HashMap::new();
+    for (group, (name, _)) in groups.iter().zip(&named) {
+        first_names.entry(*group).and_modify(|first| *first = (*first).min(name)).or_insert(name);
+    }
+    groups.iter().map(|group| side(first_names[group])).collect()
 }
 
 fn side(name: &str) -> Side {
@@ -182,16 +203,17 @@ mod tests {
         };
         let (old, new) = (people(0, 100), people(50, 150));
         let parent = Split::of(&old);
+        let known = parent.known();
         let mut child = Split::of(&new);
         child.inherit(&new, &parent);
         for (place, face) in new.iter().enumerate() {
-            assert!(child.faces[place].side != Side::Test || !parent.knows(face), "{}", face.identity);
+            assert!(child.faces[place].side != Side::Test || !known.has(face), "{}", face.identity);
         }
-        assert!(old.iter().all(|face| child.knows(face) == parent.knows(face) || new.contains(face)));
-        let tested: Vec<&Face> = new.iter().filter(|face| !child.knows(face)).collect();
-        assert!(!tested.is_empty());
+        let before = child.known();
+        assert!(old.iter().all(|face| before.has(face) == known.has(face) || new.contains(face)));
+        let tested: Vec<&Face> = new.iter().filter(|face| !before.has(face)).collect();
         child.calibrated_with(&tested[..1]);
-        assert!(child.knows(tested[0]) && !child.knows(tested[1]));
+        assert!(child.known().has(tested[0]) && !child.known().has(tested[1]));
     }
 
     #[test]

@@ -1,112 +1,97 @@
 //! `touchstone-train train`: photos in, a calibrated bundle out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use forensics::{Calibration, CropMode, Preprocessing};
+use anyhow::{Result, anyhow};
+use forensics::{Calibration, CropMode, ForgeryDetector, Preprocessing, Thresholds};
 use indicatif::{ProgressBar, ProgressStyle};
-use models::bundle::{Manifest, Storage, write};
-use models::{Architecture, Fusion, TwoStreamWeights};
+use models::bundle::{Manifest, Storage, amend, write};
+use models::two_stream::PlacedNetwork;
+use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
 use tch::Kind;
 
 use crate::arguments::{Preset, Shared, Train};
-use crate::calibrate::{Budgets, Targets, platt, thresholds};
-use crate::card::{Measured, Statement, card};
-use crate::faces::{identity_of, photos, write_whole};
+use crate::calibrate::{Budgets, CalibrationError, Targets, platt, thresholds};
+use crate::card::{Statement, card};
+use crate::evaluate::model;
+use crate::exam::Exam;
+use crate::files::{fill_whole, must_be_new, with_ending, write_whole};
 use crate::forge::{self, Manipulation};
 use crate::learner::{Learner, Loss, Pace};
 use crate::loader::Loader;
+use crate::material::Material;
+use crate::metrics::Ranking;
 use crate::pairs::Pairs;
-use crate::report::{self, Report};
+use crate::plots;
+use crate::progress::Progress;
+use crate::record::{CARD, Finding, PICTURES, record};
+use crate::report::Judgement;
 use crate::run_folder::{Line, Run, Settings};
-use crate::samples::{Condition, Sample, judged, scores};
-use crate::scorer::Scorer;
+use crate::samples::{AUTHENTIC, Condition, Sample, scores};
 use crate::shared::{self, Engine};
-use crate::split::{Side, Split};
+use crate::split::Side;
 use crate::start::{self, Start};
-use crate::{metrics, plots};
 
 /// Steps between lines of the log.
 const NOTE_EVERY: u64 = 20;
 /// Samples of each face and forgery in a validation.
 const VALIDATION_DRAWS: u64 = 2;
+/// Faces in a validation at most: three minutes of `mini` on two cores, at 10 images/s. Chosen.
+const VALIDATION_FACES_MAX: usize = 150;
 /// Samples of each face and forgery that calibration and thresholds are fitted on.
 const CALIBRATION_DRAWS: u64 = 20;
-/// Forgeries need donors, and a batch more than one face.
-const FACES_MIN: usize = 8;
+/// The same of all faces together at most, since many people need fewer draws of each: twenty minutes of `mini` on two
+/// cores. Chosen; up to 100 faces it changes nothing.
+const CALIBRATION_SAMPLES_MAX: u64 = 2000;
 /// Share of the steps, and most steps, in which the rate warms up.
 const WARM_UP: (f64, u64) = (0.05, 300);
 
 /// Runs until all steps are done, or `stop` is set: then the checkpoint says where to go on.
 pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()> {
-    ensure!(!what.out.exists(), "{} exists already, and a bundle is never written over", what.out.display());
-    let folder = what.run.clone().unwrap_or_else(|| beside(&what.out));
+    must_be_new(&what.out)?;
+    let folder = what.run.clone().unwrap_or_else(|| with_ending(&what.out, ".run"));
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
-    let (faces, harvest) = shared::faces(&photos(&what.real)?, &identity_of, &folder, with)?;
-    harvest.report().iter().for_each(|line| shared::say(line));
-    harvest.at_least(FACES_MIN)?;
-    let mut split = Split::of(&faces.faces);
-    if let Some(parent) = what.init.as_deref().filter(|path| path.is_dir()) {
-        split.inherit(&faces.faces, &Split::read(parent)?.unwrap_or_default());
-    }
-    write_whole(&folder.join("split.json"), serde_json::to_string_pretty(&split)?.as_bytes())?;
-    let faces = Arc::new(faces);
-    let side = |side| Pairs::new(Arc::clone(&faces), split.members(side), what.seed);
-    let (learned, validated) = (side(Side::Train), side(Side::Validation));
-    shared::say(&format!(
-        "{} faces to learn from, {} to validate with, {} kept for the test",
-        learned.len(),
-        validated.len(),
-        split.members(Side::Test).len()
-    ));
-    ensure!(learned.len() >= 2 && validated.len() >= 2, "too few people for a split: more photos are needed");
-
-    let settings = settings(what, &engine, split.digest());
-    let architecture = architecture(what.preset);
+    let material = Material::gather(what, &folder, with, stop)?;
+    let settings = settings(what, &engine, &material);
     let first = what.init.clone().map_or(Start::Chance, Start::From);
-    let first = start::weights(&first, architecture, what.seed as i64)?;
+    let first = start::weights(&first, architecture(what.preset), what.seed as i64)?;
     let mut learner = Learner::new(&first, settings.pace, engine.device, engine.kind)?;
     run.restore(&settings, &mut learner)?;
-    let mut session = Session { what, settings, validated, engine, folder: folder.clone() };
-    session.learn(&mut learner, &mut run, &learned, stop)?;
+    let session = Session { what, with, settings, material, engine, folder, stop };
+    session.learn(&mut learner, &mut run)?;
     if learner.done() < what.steps {
         shared::say(&format!("stopped after step {}; go on with --resume", learner.done()));
         return Ok(());
     }
-    session.finish(&learner.averaged()?, &split)
+    session.finish(&learner.averaged()?, &run)
 }
 
 struct Session<'a> {
     what: &'a Train,
+    with: &'a Shared,
     settings: Settings,
-    validated: Pairs,
+    material: Material,
     engine: Engine,
     folder: PathBuf,
+    stop: &'a AtomicBool,
 }
 
 impl Session<'_> {
-    fn learn(
-        &mut self,
-        learner: &mut Learner,
-        run: &mut Run,
-        source: &Pairs,
-        stop: &AtomicBool,
-    ) -> Result<()> {
+    fn learn(&self, learner: &mut Learner, run: &mut Run) -> Result<()> {
         let last = self.what.until.unwrap_or(u64::MAX).min(self.what.steps);
         if learner.done() >= last {
             return Ok(());
         }
-        let mut loader =
-            Loader::start(source, learner.done()..last, self.what.batch, self.engine.forge_threads)?;
+        let (source, steps) = (self.material.learned(self.what.seed), learner.done()..last);
+        let mut loader = Loader::start(&source, steps, self.what.batch, self.engine.forge_threads)?;
         let bar = bar(self.what.steps, learner.done());
         let mut meter = Meter::new(&loader);
         let mut auc = String::from("-");
-        while learner.done() < last && !stop.load(Ordering::Relaxed) {
+        while learner.done() < last && !self.stop.load(Ordering::Relaxed) {
             let batch = loader.next()?;
             let step = learner.learn(&batch.pixels, &batch.labels)?;
             meter.count(step.loss);
@@ -138,14 +123,75 @@ impl Session<'_> {
         if learner.done() < last { run.save(learner, &self.settings) } else { Ok(()) }
     }
 
-    /// Calibrates on the validation side and writes the bundle with its card, split and pictures.
-    fn finish(&self, weights: &TwoStreamWeights, split: &Split) -> Result<()> {
+    /// Writes the bundle, calibrated and measured as it is served, with its card, split and pictures.
+    fn finish(&self, weights: &TwoStreamWeights, run: &Run) -> Result<()> {
+        let (what, split) = (self.what, &self.material.split);
+        let storage = if what.f32 { Storage::F32 } else { Storage::F16 };
+        let sha256 = fill_whole(&what.out, |new| {
+            write(new, &self.manifest(), weights, storage, None)?;
+            let judgement = self.calibrated(new)?;
+            let people = judgement.report.identities;
+            let manifest = amend(new, |manifest| {
+                manifest.calibration = judgement.calibration;
+                manifest.thresholds = judgement.thresholds;
+                manifest.calibrated_on = format!(
+                    "{people} people of the validation side, {} draws each",
+                    self.calibration_draws()
+                );
+            })?;
+            split.write(new)?;
+            let training = format!("{PICTURES}/training.svg");
+            std::fs::create_dir_all(new.join(PICTURES))?;
+            write_whole(&new.join(&training), curves(&run.lines()?).as_bytes())?;
+            let (data, command) = (&*what.data_statement, &*self.with.line);
+            let statement = Statement { data, split: &split.rule, command, training: Some(&training) };
+            write_whole(&new.join(CARD), card(&manifest, &statement).as_bytes())?;
+            let (on, words) = ("the validation side", "the calibration was fitted on them");
+            record(new, &Finding { on, words, command, judgement: &judgement })?;
+            Ok(Bundle::read(new)?.sha256)
+        })?;
+        shared::say(&format!(
+            "{}: sha256 {}; `touchstone-train evaluate` measures it on people it never saw",
+            what.out.display(),
+            hex::encode(sha256)
+        ));
+        Ok(())
+    }
+
+    /// Of weights that are not calibrated yet.
+    fn manifest(&self) -> Manifest {
         let what = self.what;
-        let samples = self.judged(weights, CALIBRATION_DRAWS, "calibration")?;
-        let scored = scores(&samples, |_| true);
-        let fitted = platt(&scored, Targets::Smoothed)
-            .and_then(|fitted| Ok((fitted, thresholds(&scored, &fitted, Budgets::default())?)));
-        let (calibration, found) = match fitted {
+        Manifest {
+            name: what.name.clone(),
+            version: what.bundle_version.clone(),
+            architecture: architecture(what.preset),
+            fusion: Fusion::Official,
+            preprocessing: Preprocessing {
+                crop: CropMode::Aligned,
+                face_detector: "mtcnn-facenet-2.6.0".to_owned(),
+            },
+            calibration: Calibration::None,
+            calibrated_on: String::new(),
+            thresholds: None,
+            licence: what.licence.clone(),
+            training: self.story(),
+            measured: Vec::new(),
+        }
+    }
+
+    /// The bundle in `folder`, judged on the validation side, and what its scores mean. A stop ends it: the last checkpoint
+    /// holds all steps.
+    fn calibrated(&self, folder: &Path) -> Result<Judgement> {
+        let mut model = model(folder, self.with)?;
+        let faces = self.validated(CALIBRATION_SAMPLES_MAX as usize);
+        let samples = Exam::forged(faces, self.calibration_draws()).judged(
+            &[Condition::AsDrawn],
+            &mut |crops| model.score(crops),
+            self.engine.forge_threads,
+            &Progress::new("calibration", self.stop),
+        );
+        let samples = samples.map_err(|error| anyhow!("{error:#}; all steps are saved: --resume goes on"))?;
+        let (calibration, thresholds) = match fitted(&samples) {
             Ok((calibration, found)) => (calibration, Some(found)),
             // A model that learned too little: it is kept, and abstains.
             Err(error) => {
@@ -155,59 +201,22 @@ impl Session<'_> {
                 (Calibration::None, None)
             }
         };
-        let manifest = Manifest {
-            name: what.name.clone(),
-            version: what.bundle_version.clone(),
-            architecture: architecture(what.preset),
-            fusion: Fusion::Official,
-            preprocessing: Preprocessing {
-                crop: CropMode::Aligned,
-                face_detector: "mtcnn-facenet-2.6.0".to_owned(),
-            },
-            calibration,
-            calibrated_on: format!(
-                "{} people of the validation side, {CALIBRATION_DRAWS} draws each",
-                self.validated.len()
-            ),
-            thresholds: found,
-            licence: what.licence.clone(),
-            training: self.story(split),
-        };
-        let storage = if what.f32 { Storage::F32 } else { Storage::F16 };
-        // Renamed when it is whole: a bundle without its split would be tested on whom it learned from.
-        let mut beside = what.out.clone().into_os_string();
-        beside.push(".new");
-        let new = PathBuf::from(beside);
-        if new.exists() {
-            std::fs::remove_dir_all(&new).with_context(|| new.display().to_string())?;
-        }
-        let bundle = write(&new, &manifest, weights, storage, None)?;
-        let report = Report::of(&samples, &calibration, found);
-        let (data, rule) = (&*what.data_statement, &*split.rule);
-        let words = std::env::args().skip(1).filter(|word| word != "--resume");
-        let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
-        let command = words.map(quoted).collect::<Vec<_>>().join(" ");
-        let statement = Statement { data, split: rule, command: &format!("touchstone-train {command}") };
-        let measured =
-            Measured { report: &report, on: "the validation side, which the calibration was fitted on" };
-        write_whole(&new.join("MODEL_CARD.md"), card(&manifest, &statement, &[measured]).as_bytes())?;
-        split.write(&new)?;
-        std::fs::rename(&new, &what.out).with_context(|| what.out.display().to_string())?;
-        let pictures = self.folder.join("pictures");
-        report::draw(&pictures, &samples, &report, &calibration, found)?;
-        shared::say(&format!(
-            "{}: sha256 {}; pictures in {}; `touchstone-train evaluate` measures it on people it never saw",
-            what.out.display(),
-            hex::encode(bundle.sha256),
-            pictures.display()
-        ));
-        Ok(())
+        Ok(Judgement::of(samples, calibration, thresholds))
+    }
+
+    fn calibration_draws(&self) -> u64 {
+        let faces = self.validated(CALIBRATION_SAMPLES_MAX as usize).len() as u64;
+        (CALIBRATION_SAMPLES_MAX / faces).clamp(1, CALIBRATION_DRAWS)
+    }
+
+    fn validated(&self, most: usize) -> Pairs {
+        self.material.validated(self.what.seed).at_most(most)
     }
 
     /// How the weights came to be, for the manifest.
-    fn story(&self, split: &Split) -> String {
+    fn story(&self) -> String {
         let Settings { start, precision, pairs, pace, .. } = &self.settings;
-        let faces = split.members(Side::Train).len();
+        let faces = self.material.split.members(Side::Train).len();
         let loss = match pace.loss {
             Loss::CrossEntropy => "cross-entropy",
             Loss::AmSoftmax => "AM-softmax",
@@ -219,28 +228,37 @@ impl Session<'_> {
         )
     }
 
-    /// AUC by manipulation on the validation side.
+    /// AUC by kind of forgery on the validation side, of the weights themselves: neither stored nor served yet.
     fn validate(&self, weights: &TwoStreamWeights) -> Result<BTreeMap<String, f64>> {
-        let samples = self.judged(weights, VALIDATION_DRAWS, "validation")?;
-        let auc = |manipulation: Manipulation| {
-            let of = scores(&samples, |sample| sample.measures(manipulation.as_str()));
-            metrics::auc(&of).map(|auc| (manipulation.to_string(), auc))
+        let mut network = PlacedNetwork::new(weights, Fusion::Official, self.engine.validation)?;
+        let mut judged = |exam: &Exam, condition| {
+            let progress = Progress::to_the_end("validation");
+            exam.judged(&[condition], &mut |crops| network.score(crops), self.engine.forge_threads, &progress)
         };
-        Ok(Manipulation::ALL.into_iter().filter_map(auc).collect())
-    }
-
-    fn judged(&self, weights: &TwoStreamWeights, draws: u64, title: &'static str) -> Result<Vec<Sample>> {
-        let mut scorer = Scorer::new(weights, self.engine.device)?;
-        let progress = shared::progress(title);
-        judged(&self.validated, draws, &[Condition::AsDrawn], &mut scorer, &progress)
+        let made = Exam::forged(self.validated(VALIDATION_FACES_MAX), VALIDATION_DRAWS);
+        let mut found = aucs(&judged(&made, Condition::AsDrawn)?, "");
+        if let Some(given) = self.material.labelled() {
+            found.append(&mut aucs(&judged(&given, Condition::Untouched)?, "given: "));
+        }
+        Ok(found)
     }
 }
 
-/// The run's folder where none is named.
-fn beside(out: &Path) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
-    name.push(".run");
-    name.into()
+/// AUC by kind of forgery, those that are defined.
+fn aucs(samples: &[Sample], before: &str) -> BTreeMap<String, f64> {
+    let kinds: BTreeSet<&str> = samples.iter().map(|sample| &*sample.kind).collect();
+    let auc = |kind: &str| {
+        let of = scores(samples.iter().filter(|sample| sample.measures(kind)));
+        Ranking::new(&of).auc().map(|auc| (format!("{before}{kind}"), auc))
+    };
+    kinds.into_iter().filter(|kind| *kind != AUTHENTIC).filter_map(auc).collect()
+}
+
+/// What scores mean, and where verdicts begin.
+fn fitted(samples: &[Sample]) -> Result<(Calibration, Thresholds), CalibrationError> {
+    let scored = scores(samples);
+    let fitted = platt(&scored, Targets::Smoothed)?;
+    Ok((fitted, thresholds(&scored, &fitted, Budgets::default())?))
 }
 
 pub(crate) fn architecture(preset: Preset) -> Architecture {
@@ -250,7 +268,7 @@ pub(crate) fn architecture(preset: Preset) -> Architecture {
     }
 }
 
-fn settings(what: &Train, engine: &Engine, data: String) -> Settings {
+fn settings(what: &Train, engine: &Engine, material: &Material) -> Settings {
     let (share, most) = WARM_UP;
     let warm_up = ((what.steps as f64 * share) as u64).min(most);
     Settings {
@@ -270,7 +288,8 @@ fn settings(what: &Train, engine: &Engine, data: String) -> Settings {
             loss: what.loss,
             seed: what.seed,
         },
-        data,
+        data: material.split.digest(),
+        given: material.given_digest(),
     }
 }
 
@@ -316,12 +335,14 @@ fn bar(steps: u64, done: u64) -> ProgressBar {
 
 fn curves(lines: &[Line]) -> String {
     let loss: Vec<(u64, f64)> = lines.iter().filter_map(|line| Some((line.step, line.loss?))).collect();
-    let auc = |manipulation: Manipulation| -> Vec<(u64, f64)> {
-        let found =
-            lines.iter().filter_map(|line| Some((line.step, *line.validation.get(manipulation.as_str())?)));
-        found.collect()
+    let given: BTreeSet<&str> =
+        lines.iter().flat_map(|line| line.validation.keys()).map(String::as_str).collect();
+    let made = Manipulation::ALL.map(Manipulation::as_str);
+    let names = made.into_iter().chain(given.into_iter().filter(|name| !made.contains(name)));
+    let auc = |name: &str| -> Vec<(u64, f64)> {
+        lines.iter().filter_map(|line| Some((line.step, *line.validation.get(name)?))).collect()
     };
-    let points = Manipulation::ALL.map(|manipulation| (manipulation.as_str(), auc(manipulation)));
+    let points: Vec<(&str, Vec<(u64, f64)>)> = names.map(|name| (name, auc(name))).collect();
     let named: Vec<_> = points.iter().map(|(name, points)| plots::Curve { name, points }).collect();
     plots::training("Training", &loss, &named)
 }

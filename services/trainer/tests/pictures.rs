@@ -4,7 +4,7 @@ use forensics::{Calibration, Thresholds};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use trainer::plots::{self, Curve, Group, Part, RocCurve};
-use trainer::{Estimate, Mark, Reliability, Scored, Sheet, Tile, TileError, metrics};
+use trainer::{Estimate, Mark, Ranking, Reliability, Scored, Sheet, Tile, TileError};
 
 const TITLE: &str = "Anna & \"Bert\" <\u{7}>";
 const STEEP: Calibration = Calibration::Platt { slope: 50.0, intercept: 0.0, covariance: [0.0; 3] };
@@ -61,7 +61,7 @@ fn pictures_of_nothing_are_pictures() {
 #[test]
 fn curves_and_charts_say_their_numbers() {
     let auc = Estimate { value: 0.98765, low: 0.97, high: 0.99 };
-    let points = metrics::roc(&scored()).unwrap();
+    let points = Ranking::new(&scored()).roc().unwrap();
     let svg = plots::roc("ROC", &[RocCurve { name: "swapped", points: &points, auc }]);
     assert!(words(&svg).contains("swapped: AUC 0.988 [0.970, 0.990]"));
 
@@ -87,7 +87,7 @@ fn scores_at_the_ends_of_the_scale_are_drawn() {
         ["authentic (200)", "forged (200)", "INCONCLUSIVE"].iter().all(|word| found.contains(word)),
         "{found}"
     );
-    let reliability = metrics::reliability(&scored(), &STEEP).unwrap();
+    let reliability = Ranking::new(&scored()).reliability(&STEEP).unwrap();
     let title = format!("(expected calibration error {:.3})", reliability.calibration_error);
     assert!(words(&plots::reliability("Reliability", &reliability)).contains(&title));
 }

@@ -64,9 +64,9 @@ proptest! {
         for scored in &mut moved {
             scored.logit = scored.logit.exp() * 3.0 - 7.0;
         }
-        prop_assert_eq!(metrics::auc(&scored), metrics::auc(&moved));
-        prop_assert_eq!(metrics::average_precision(&scored), metrics::average_precision(&moved));
-        prop_assert_eq!(metrics::equal_error_rate(&scored), metrics::equal_error_rate(&moved));
+        prop_assert_eq!(Ranking::new(&scored).auc(), Ranking::new(&moved).auc());
+        prop_assert_eq!(Ranking::new(&scored).average_precision(), Ranking::new(&moved).average_precision());
+        prop_assert_eq!(Ranking::new(&scored).equal_error_rate(), Ranking::new(&moved).equal_error_rate());
     }
 
     #[test]
@@ -75,9 +75,9 @@ proptest! {
         for scored in &mut swapped {
             scored.forged = !scored.forged;
         }
-        let (auc, eer) = (metrics::auc(&scored).unwrap(), metrics::equal_error_rate(&scored).unwrap());
-        prop_assert!((auc + metrics::auc(&swapped).unwrap() - 1.0).abs() < 1e-12);
-        prop_assert!((eer + metrics::equal_error_rate(&swapped).unwrap() - 1.0).abs() < 1e-9);
+        let (auc, eer) = (Ranking::new(&scored).auc().unwrap(), Ranking::new(&scored).equal_error_rate().unwrap());
+        prop_assert!((auc + Ranking::new(&swapped).auc().unwrap() - 1.0).abs() < 1e-12);
+        prop_assert!((eer + Ranking::new(&swapped).equal_error_rate().unwrap() - 1.0).abs() < 1e-9);
     }
 
     #[test]
@@ -85,13 +85,13 @@ proptest! {
         let mut reversed = scored.clone();
         reversed.reverse();
         let calibration = Calibration::Platt { slope: 1.0, intercept: 0.0, covariance: [0.0; 3] };
-        prop_assert_eq!(metrics::auc(&scored), metrics::auc(&reversed));
-        prop_assert_eq!(metrics::reliability(&scored, &calibration), metrics::reliability(&reversed, &calibration));
+        prop_assert_eq!(Ranking::new(&scored).auc(), Ranking::new(&reversed).auc());
+        prop_assert_eq!(Ranking::new(&scored).reliability(&calibration), Ranking::new(&reversed).reliability(&calibration));
     }
 
     #[test]
     fn bins_hold_every_score_once(scored in scores()) {
-        let reliability = metrics::reliability(&scored, &Calibration::None).unwrap();
+        let reliability = Ranking::new(&scored).reliability(&Calibration::None).unwrap();
         let mass: f64 = reliability.bins.iter().map(|bin| bin.mass).sum();
         prop_assert!((mass - 1.0).abs() < 1e-9);
         prop_assert_eq!(reliability.bins.iter().map(|bin| bin.authentic + bin.forged).sum::<u64>(), scored.len() as u64);
@@ -109,14 +109,14 @@ proptest! {
         prop_assert!(share(confusion.of_authentic.forged, confusion.of_authentic) <= alarms + 1e-9);
         prop_assert!(share(confusion.of_forged.authentic, confusion.of_forged) <= misses + 1e-9);
         prop_assert_eq!(
-            metrics::false_alarms(&scored, &calibration, found.forged).unwrap(),
+            Ranking::new(&scored).false_alarms(&calibration, found.forged).unwrap(),
             share(confusion.of_authentic.forged, confusion.of_authentic)
         );
         // Nothing is given away: the next authentic score below would break the budget.
         let below = |s: &&Scored| !s.forged && s.probability(&calibration) < found.forged;
         let next = scored.iter().filter(below).map(|s| s.probability(&calibration)).reduce(f32::max);
         if let Some(next) = next {
-            prop_assert!(metrics::false_alarms(&scored, &calibration, next).unwrap() > alarms - 1e-9);
+            prop_assert!(Ranking::new(&scored).false_alarms(&calibration, next).unwrap() > alarms - 1e-9);
         }
     }
 
@@ -127,7 +127,7 @@ proptest! {
         prop_assert_eq!(found, bootstrap(&scored, Ranking::auc, resampling));
         if let Some(found) = found {
             prop_assert!(found.low <= found.value && found.value <= found.high);
-            prop_assert_eq!(Some(found.value), metrics::auc(&scored));
+            prop_assert_eq!(Some(found.value), Ranking::new(&scored).auc());
         }
     }
 }
@@ -136,15 +136,16 @@ proptest! {
 fn one_class_defines_nothing() {
     let scored =
         [Scored { logit: 1.0, forged: true, identity: 0 }, Scored { logit: 2.0, forged: true, identity: 1 }];
-    assert_eq!(metrics::auc(&scored), None);
-    assert_eq!(metrics::average_precision(&scored), None);
-    assert_eq!(metrics::equal_error_rate(&scored), None);
-    assert_eq!(metrics::tpr_at_fpr(&scored, 0.01), None);
-    assert_eq!(metrics::roc(&scored), None);
-    assert_eq!(metrics::reliability(&scored, &Calibration::None), None);
-    assert_eq!(metrics::false_alarms(&scored, &Calibration::None, 0.5), None);
+    let ranking = Ranking::new(&scored);
+    assert_eq!(ranking.auc(), None);
+    assert_eq!(ranking.average_precision(), None);
+    assert_eq!(ranking.equal_error_rate(), None);
+    assert_eq!(ranking.tpr_at_fpr(0.01), None);
+    assert_eq!(ranking.roc(), None);
+    assert_eq!(ranking.reliability(&Calibration::None), None);
+    assert_eq!(ranking.false_alarms(&Calibration::None, 0.5), None);
     assert_eq!(bootstrap(&scored, Ranking::auc, Resampling::default()), None);
-    assert_eq!(metrics::auc(&[]), None);
+    assert_eq!(Ranking::new(&[]).auc(), None);
     let missing = Err(CalibrationError::ClassMissing { authentic: 0, forged: 2 });
     assert_eq!(platt(&scored, Targets::Smoothed), missing);
 }
@@ -182,7 +183,7 @@ fn scores_calibrated_perfectly_have_a_small_calibration_error() {
         Scored { logit: z as f32, forged, identity }
     };
     let scored: Vec<Scored> = (0..40_000).map(draw).collect();
-    let ours = metrics::reliability(&scored, &Calibration::None).unwrap();
+    let ours = Ranking::new(&scored).reliability(&Calibration::None).unwrap();
     assert!(ours.calibration_error < 0.01, "{}", ours.calibration_error);
     assert!(
         ours.bins.len() == 10 && ours.bins.iter().all(|bin| (bin.mass - 0.1).abs() < 1e-3),
@@ -190,7 +191,7 @@ fn scores_calibrated_perfectly_have_a_small_calibration_error() {
         ours.bins
     );
     let wrong = Calibration::Platt { slope: 4.0, intercept: 0.0, covariance: [0.0; 3] };
-    assert!(metrics::reliability(&scored, &wrong).unwrap().calibration_error > 0.05);
+    assert!(Ranking::new(&scored).reliability(&wrong).unwrap().calibration_error > 0.05);
 }
 
 #[test]
@@ -300,15 +301,15 @@ fn a_limit_that_is_reached_exactly_is_kept() {
     let mut scored: Vec<Scored> =
         (0..100).map(|identity| Scored { logit: -(identity as f32), forged: false, identity }).collect();
     scored.extend([0.5, -0.5].map(|logit| Scored { logit, forged: true, identity: 0 }));
-    assert_eq!(metrics::tpr_at_fpr(&scored, 0.01), Some(1.0));
-    assert_eq!(metrics::tpr_at_fpr(&scored, 0.009), Some(0.5));
+    assert_eq!(Ranking::new(&scored).tpr_at_fpr(0.01), Some(1.0));
+    assert_eq!(Ranking::new(&scored).tpr_at_fpr(0.009), Some(0.5));
 }
 
 #[test]
 fn equal_scores_lie_in_the_bin_of_their_middle() {
     let score = |logit: f32, forged: bool| Scored { logit, forged, identity: 0 };
     let scored = [score(3.0, true), score(-3.0, true), score(-3.0, false), score(-3.0, false)];
-    let found = Ranking::new(&scored).reliability(&Calibration::None, 2).unwrap();
+    let found = Ranking::new(&scored).reliability(&Calibration::None).unwrap();
     let masses: Vec<f64> = found.bins.iter().map(|bin| bin.mass).collect();
     assert_eq!(masses, [0.75, 0.25]);
     assert_eq!((found.bins[0].authentic, found.bins[0].forged, found.bins[1].forged), (2, 1, 1));

@@ -9,7 +9,7 @@ use forensics::Calibration;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use trainer::{CalibrationError, Scored, Targets, metrics, platt};
+use trainer::{CalibrationError, Ranking, Scored, Targets, platt};
 
 const COUNTS: &[usize] = &[2, 3, 5, 10, 50, 99, 100, 101, 500, 2000];
 const SEEDS: u64 = 6;
@@ -77,19 +77,20 @@ fn metrics_and_platt_scaling_are_those_of_scikit_learn() {
     assert_eq!(answers.len(), cases.len());
     let mut fitted = 0;
     for ((Case { name, scored }, answer), fit) in cases.iter().zip(&answers).zip(&fits) {
+        let ranking = Ranking::new(scored);
         if answer.is_null() {
-            assert_eq!(metrics::auc(scored), None, "{name}");
+            assert_eq!(ranking.auc(), None, "{name}");
             assert!(matches!(fit, Err(CalibrationError::ClassMissing { .. })), "{name}: {fit:?}");
             continue;
         }
         let exact = |what: &str, ours: Option<f64>| {
             close(name, what, ours.expect("both classes are there"), &answer[what], 1e-9);
         };
-        exact("auc", metrics::auc(scored));
-        exact("average_precision", metrics::average_precision(scored));
-        exact("tpr_at_1_percent", metrics::tpr_at_fpr(scored, 0.01));
-        exact("equal_error_rate", metrics::equal_error_rate(scored));
-        let points = metrics::roc(scored).expect("both classes are there");
+        exact("auc", ranking.auc());
+        exact("average_precision", ranking.average_precision());
+        exact("tpr_at_1_percent", ranking.tpr_at_fpr(0.01));
+        exact("equal_error_rate", ranking.equal_error_rate());
+        let points = ranking.roc().expect("both classes are there");
         assert_eq!(points.len(), answer["fpr"].as_array().expect("a list").len(), "{name}: points");
         for (index, point) in points.iter().enumerate() {
             close(name, "fpr", point.false_positive_rate, &answer["fpr"][index], 1e-9);

@@ -188,7 +188,8 @@ impl Similarity {
         }
     }
 
-    /// The least-squares similarity from `from` onto `to` (Umeyama, IEEE TPAMI 1991), `None` if `from` is one point.
+    /// The least-squares similarity from `from` onto `to` (Umeyama, IEEE TPAMI 1991), `None` if `from` is one point. In f32, where
+    /// `media`'s alignment has the same in f64: every sample since [`super::VERSION`] 1 was drawn with these digits.
     pub(crate) fn between(from: &[Point; 5], to: &[Point; 5]) -> Option<Self> {
         let (m, u) = (centre(from), centre(to));
         let (mut along, mut across, mut spread) = (0.0, 0.0, 0.0);

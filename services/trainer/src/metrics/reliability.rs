@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mass, Ranking};
 
 /// Bins of the expected calibration error: equal mass, so that none rests on a handful of scores (training.md).
-pub const BIN_COUNT: usize = 10;
+const BIN_COUNT: usize = 10;
 
 /// A tenth, say, of the scores, by P(forged). Masses and means are under the 50/50 prior.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +42,10 @@ struct Sums {
 }
 
 impl Ranking {
-    /// Predicted against observed in `bin_count` bins of equal mass, each class weighted to half of it.
-    pub fn reliability(&self, calibration: &Calibration, bin_count: usize) -> Option<Reliability> {
+    /// Predicted against observed in ten bins of equal mass, each class weighted to half of it.
+    pub fn reliability(&self, calibration: &Calibration) -> Option<Reliability> {
         let total = self.total()?;
-        let mut bins = vec![Sums::default(); bin_count.max(1)];
+        let mut bins = [Sums::default(); BIN_COUNT];
         let mut above = 0.0;
         for step in self.steps() {
             let (authentic, forged) =
@@ -68,9 +68,9 @@ impl Ranking {
         Some(Reliability { bins, calibration_error })
     }
 
-    /// Expected calibration error in [`BIN_COUNT`] bins: see [`Reliability::calibration_error`].
+    /// See [`Reliability::calibration_error`].
     pub fn calibration_error(&self, calibration: &Calibration) -> Option<f64> {
-        self.reliability(calibration, BIN_COUNT).map(|reliability| reliability.calibration_error)
+        self.reliability(calibration).map(|reliability| reliability.calibration_error)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `manifest.toml`: what a bundle says about itself.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use forensics::{Calibration, CropMode, Preprocessing, Thresholds};
@@ -30,7 +31,34 @@ pub struct Manifest {
     pub licence: String,
     /// How the weights came to be.
     pub training: String,
+    /// What it was measured to do; nothing is decided by it.
+    pub measured: Vec<Measured>,
 }
+
+/// What a model was measured to do on some pictures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// On what.
+    pub on: String,
+    /// The command that measured it.
+    pub command: String,
+    /// People in the pictures.
+    pub people: usize,
+    /// Pictures judged.
+    pub pictures: usize,
+    /// Area under the receiver operating characteristic, by condition and kind of forgery.
+    pub auc: BTreeMap<String, BTreeMap<String, Interval>>,
+    /// Share of the pristine that are LIKELY_FORGED, by condition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub false_alarms: BTreeMap<String, Interval>,
+    /// Expected calibration error, by condition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calibration_error: BTreeMap<String, Interval>,
+}
+
+/// A number in [0, 1] and the ends of its 95 % interval: value, low, high.
+pub type Interval = [f64; 3];
 
 /// A file beside the manifest, pinned by its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +102,8 @@ struct Raw {
     calibration: RawCalibration,
     #[serde(skip_serializing_if = "Option::is_none")]
     thresholds: Option<RawThresholds>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    measured: Vec<Measured>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,8 +188,9 @@ impl Manifest {
             thresholds: self
                 .thresholds
                 .map(|Thresholds { forged, authentic }| RawThresholds { forged, authentic }),
+            measured: self.measured.clone(),
         };
-        toml::to_string_pretty(&raw).expect("strings, numbers and tables with string keys are all TOML")
+        toml::to_string(&raw).expect("strings, numbers and tables with string keys are all TOML")
     }
 }
 
@@ -212,6 +243,7 @@ impl Raw {
             thresholds: thresholds.flatten(),
             licence: self.licence,
             training: self.training,
+            measured: self.measured,
         };
         Some((manifest, Files { weights: self.weights, golden: self.golden }))
     }

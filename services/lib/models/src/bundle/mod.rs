@@ -22,7 +22,7 @@ use crate::two_stream::{Architecture, Fusion, TwoStreamWeights, WeightsError};
 pub(crate) use golden::patterns;
 pub(crate) use golden::{Golden, pairs_of, pixels_of};
 use manifest::{Files, Pinned};
-pub use manifest::{Manifest, ManifestError};
+pub use manifest::{Interval, Manifest, ManifestError, Measured};
 
 /// A model in memory, checked.
 #[derive(Debug)]
@@ -90,6 +90,14 @@ pub enum BundleError {
         /// What is wrong with them.
         why: String,
     },
+    /// The manifest would be longer than anyone reads.
+    #[error("{}: {bytes} bytes, and a manifest has {MANIFEST_BYTES_MAX} at most", .path.display())]
+    ManifestSize {
+        /// The manifest.
+        path: PathBuf,
+        /// What it would have.
+        bytes: usize,
+    },
     /// There is a bundle already, and it is never written over.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
@@ -109,10 +117,7 @@ const GOLDEN_BYTES_MAX: u64 = 16 << 20;
 impl Bundle {
     /// Reads the bundle in `folder`. Nothing is used whose digest is not the manifest's.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
-        let path = folder.join(MANIFEST);
-        let text = String::from_utf8_lossy(&read_bytes(&path, MANIFEST_BYTES_MAX)?).into_owned();
-        let (manifest, files) = Manifest::parse(&path, &text)?;
-
+        let (manifest, files) = read_manifest(&folder.join(MANIFEST))?;
         let (path, bytes) = read_pinned(folder, "weights", &files.weights, FILE_BYTES_MAX)?;
         let tensors = TensorFile::parse(&path, &bytes)?.tensors;
         drop(bytes);
@@ -146,6 +151,7 @@ impl Bundle {
             thresholds: None,
             licence: "none needed: the weights are a function of a word".to_owned(),
             training: format!("none: seeded with {salt:?}"),
+            measured: Vec::new(),
         };
         let golden = Golden::compute(&weights, manifest.fusion, &golden::patterns())?;
         // The words stand for the weights, so their digest does too.
@@ -181,8 +187,42 @@ pub fn write(
         golden: write_pinned(folder, GOLDEN, &golden.to_file()?)?,
     };
     // The manifest comes last: a folder without one is no bundle.
-    write_file(&folder.join(MANIFEST), manifest.to_text(files).as_bytes())?;
+    let path = folder.join(MANIFEST);
+    write_file(&path, text_of(manifest, files, &path)?.as_bytes())?;
     Bundle::read(folder)
+}
+
+/// Changes what the bundle in `folder` says about itself; its weights and golden vectors stay. Written beside and renamed:
+/// there is the old manifest or the new one. Size and dialect must stay, or the bundle no longer loads.
+pub fn amend(folder: &Path, change: impl FnOnce(&mut Manifest)) -> Result<Manifest, BundleError> {
+    let path = folder.join(MANIFEST);
+    let (mut manifest, files) = read_manifest(&path)?;
+    change(&mut manifest);
+    let text = text_of(&manifest, files, &path)?;
+    // What would not be read is not written.
+    Manifest::parse(&path, &text)?;
+    let beside = path.with_extension("new");
+    let io = |source| BundleError::Io { path: beside.clone(), source };
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => write_file(&beside, text.as_bytes())?,
+    }
+    fs::rename(&beside, &path).map_err(io)?;
+    Ok(manifest)
+}
+
+fn read_manifest(path: &Path) -> Result<(Manifest, Files), BundleError> {
+    let text = String::from_utf8_lossy(&read_bytes(path, MANIFEST_BYTES_MAX)?).into_owned();
+    Ok(Manifest::parse(path, &text)?)
+}
+
+/// The manifest's text; `path` is what an error names.
+fn text_of(manifest: &Manifest, files: Files, path: &Path) -> Result<String, BundleError> {
+    let text = manifest.to_text(files);
+    if text.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(BundleError::ManifestSize { path: path.to_owned(), bytes: text.len() });
+    }
+    Ok(text)
 }
 
 /// The tensors as they go into the file. Only what is large is halved: statistics and biases keep their digits.

@@ -13,6 +13,7 @@ fn manifest() -> Manifest {
         thresholds: Thresholds::new(0.8, 0.3),
         licence: "CC0".into(),
         training: "none".into(),
+        measured: Vec::new(),
     }
 }
 
@@ -39,6 +40,32 @@ fn a_bundle_comes_back_as_it_was_written() {
         let error = write(folder.path(), &manifest(), &given, storage, None).unwrap_err();
         assert!(matches!(error, BundleError::Exists(_)), "{error}");
     }
+}
+
+#[test]
+fn a_bundle_says_what_was_measured_and_stays_the_same_model() {
+    let (folder, bundle) = written(Storage::F16);
+    let by_kind = [("swapped".to_owned(), [0.98, 0.97, 0.99])].into();
+    let measured = Measured {
+        on: "photos".into(),
+        command: "touchstone-train evaluate 'my bundle' photos".into(),
+        people: 9,
+        pictures: 360,
+        auc: [("as drawn".to_owned(), by_kind)].into(),
+        false_alarms: [("as drawn".to_owned(), [0.01, 0.0, 0.02])].into(),
+        ..Measured::default()
+    };
+    amend(folder.path(), |manifest| manifest.measured.push(measured.clone())).unwrap();
+    let again = Bundle::read(folder.path()).unwrap();
+    assert_eq!(again.manifest.measured, std::slice::from_ref(&measured));
+    assert_eq!((again.sha256, again.golden), (bundle.sha256, bundle.golden));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left in the folder");
+
+    let error = amend(folder.path(), |manifest| manifest.measured = vec![measured; 300]).unwrap_err();
+    assert!(matches!(error, BundleError::ManifestSize { .. }), "{error}");
+    let error = amend(folder.path(), |manifest| manifest.version.clear()).unwrap_err();
+    assert!(matches!(error, BundleError::Manifest(_)), "{error}");
+    assert_eq!(Bundle::read(folder.path()).unwrap().manifest.measured.len(), 1);
 }
 
 #[test]

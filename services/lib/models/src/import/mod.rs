@@ -133,6 +133,7 @@ pub fn import_checkpoint(
         thresholds: None,
         licence: options.licence.clone(),
         training: options.training.clone(),
+        measured: Vec::new(),
     };
     let bundle = bundle::write(out, &manifest, &weights, options.storage, None)?;
     Ok(ImportReport { bundle, imported, ignored })

@@ -7,17 +7,14 @@ use forensics::{
 };
 use tch::{Device, Tensor};
 
-use super::network::{Network, NetworkOutput};
-use crate::bundle::{Bundle, BundleError, Golden, pairs_of};
+use super::placed::{PlacedNetwork, logits, pairs};
+use crate::bundle::{Bundle, BundleError, Golden};
 use crate::device::{DeviceConfig, DeviceError, Placement, detector_error};
-use crate::shim::InferenceMode;
-use crate::upload::Upload;
 
 /// The two-stream network on its device. Loaded, it has proven itself on the bundle's golden vectors.
 pub struct TwoStream {
-    network: Network,
+    network: PlacedNetwork,
     placement: Placement,
-    upload: Upload,
     batch_max: usize,
     identity: ModelIdentity,
     preprocessing: Preprocessing,
@@ -54,13 +51,6 @@ pub struct Evidence {
 /// Side of the attention map.
 pub const ATTENTION_SIDE: usize = 125;
 
-/// Crops that a CPU computes at a time at least. One image's largest maps stay in its cache, many images' do not; two
-/// fill the vectors of the small maps better than one (measured 2026-11-24: 2.8 images a CPU-second in pieces of 2, 2.7 of
-/// 1, 2.5 of 8).
-const CPU_PIECE_MIN: usize = 2;
-/// Crops that a GPU gets at a time: enough to fill it, and small beside a batch (chosen).
-const CUDA_PIECE: usize = 64;
-
 impl TwoStream {
     /// Reads the bundle in `folder`, places it on the configured device, warms up and tests itself.
     pub fn load(folder: &Path, config: &DeviceConfig) -> Result<Self, LoadError> {
@@ -71,11 +61,7 @@ impl TwoStream {
     pub fn from_bundle(bundle: Bundle, config: &DeviceConfig) -> Result<Self, LoadError> {
         let placement = config.open()?;
         let Bundle { manifest, weights, sha256, golden } = bundle;
-        let prepare = || {
-            let network = Network::new(&weights, manifest.fusion)?;
-            Ok((network.prepare(placement.device, placement.kind)?, Upload::new(placement.device)?))
-        };
-        let (network, upload) = prepare().map_err(|error| detector_error(&error, 0))?;
+        let network = PlacedNetwork::new(&weights, manifest.fusion, placement)?;
         drop(weights);
         let identity = ModelIdentity {
             name: manifest.name,
@@ -87,7 +73,6 @@ impl TwoStream {
         let mut detector = Self {
             network,
             placement,
-            upload,
             batch_max: 1,
             identity,
             preprocessing: manifest.preprocessing,
@@ -109,8 +94,8 @@ impl TwoStream {
 
     /// Logits with their evidence, in the batch's order.
     pub fn examine(&mut self, batch: &CropBatch) -> Result<Vec<Evidence>, DetectorError> {
-        let outputs = self.forward(batch)?;
-        let logits = self.logits(&outputs, batch.count())?;
+        let outputs = self.network.forward(batch)?;
+        let logits = logits(&outputs, batch.count())?;
         let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>, DetectorError> {
             let rows =
                 tensor.f_flatten(1, -1).and_then(|t| t.f_to_device(Device::Cpu)).and_then(Vec::try_from);
@@ -127,35 +112,6 @@ impl TwoStream {
             }
         }
         Ok(evidence)
-    }
-
-    /// Launches the batch in pieces. A GPU computes one piece while the next is packed and sent; nothing waits for it here.
-    fn forward(&mut self, batch: &CropBatch) -> Result<Vec<NetworkOutput>, DetectorError> {
-        let _inference = InferenceMode::enter();
-        let piece_max = if self.placement.device == Device::Cpu { cpu_piece() } else { CUDA_PIECE };
-        let mut outputs = Vec::new();
-        for start in (0..batch.count()).step_by(piece_max) {
-            let piece = batch.slice(start, piece_max);
-            let output = self.upload.send(&piece).and_then(|pixels| self.network.forward_pixels(&pixels));
-            outputs.push(output.map_err(|error| detector_error(&error, batch.count()))?);
-        }
-        Ok(outputs)
-    }
-
-    fn pairs(&self, outputs: &[NetworkOutput], batch: usize) -> Result<Vec<[f32; 2]>, DetectorError> {
-        let mut pairs = Vec::with_capacity(batch);
-        for output in outputs {
-            pairs.extend(pairs_of(&output.logits).map_err(|error| detector_error(&error, batch))?);
-        }
-        Ok(pairs)
-    }
-
-    fn logits(&self, outputs: &[NetworkOutput], batch: usize) -> Result<Vec<Logit>, DetectorError> {
-        let pairs = self.pairs(outputs, batch)?;
-        let margins = pairs.iter().enumerate().map(|(item, [authentic, forged])| {
-            Logit::new(forged - authentic).ok_or(DetectorError::NonFinite { item })
-        });
-        margins.collect()
     }
 
     /// The largest batch up to `limit` that fits the device, found by trying. A CPU's memory is not tried: its batches are
@@ -178,11 +134,6 @@ impl TwoStream {
         }
         Ok(fits)
     }
-}
-
-/// Crops that this thread's CPU computes at a time: an image for each thread of an operation.
-pub fn cpu_piece() -> usize {
-    usize::try_from(tch::get_num_threads()).unwrap_or(1).max(CPU_PIECE_MIN)
 }
 
 impl ForgeryDetector for TwoStream {
@@ -210,14 +161,13 @@ impl ForgeryDetector for TwoStream {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let outputs = self.forward(batch)?;
-        self.logits(&outputs, batch.count())
+        self.network.score(batch)
     }
 
     fn self_test(&mut self) -> Result<(), DetectorError> {
         let inputs = self.golden.inputs.clone();
-        let outputs = self.forward(&inputs)?;
-        let found = self.pairs(&outputs, inputs.count())?;
+        let outputs = self.network.forward(&inputs)?;
+        let found = pairs(&outputs, inputs.count())?;
         self.golden.check(&found, self.placement.precision()).map_err(DetectorError::SelfTest)
     }
 }
@@ -228,8 +178,8 @@ mod tests {
     use crate::bundle::{Storage, patterns, write};
     use crate::device::{DeviceChoice, PrecisionChoice};
     use crate::two_stream::Architecture;
+    use crate::two_stream::cpu_piece;
     use forensics::CropMode;
-    use tch::Kind;
 
     fn cpu() -> DeviceConfig {
         let (device, precision) = (DeviceChoice::Cpu, PrecisionChoice::F32);
@@ -272,15 +222,6 @@ mod tests {
             assert!(evidence.attention_map.iter().all(|value| (0.0..=1.0).contains(value)));
             assert!(!evidence.embedding.is_empty());
         }
-    }
-
-    #[test]
-    fn outputs_that_are_not_numbers_name_their_item() {
-        let detector = TwoStream::from_bundle(narrow_bundle(), &cpu()).unwrap();
-        let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
-        let logits = Tensor::from_slice(&[0.0f32, 1.0, f32::NAN, 0.0]).view([2, 2]);
-        let output = NetworkOutput { logits, embedding: zeros(&[2, 8]), attention_map: zeros(&[2, 1, 1, 1]) };
-        assert_eq!(detector.logits(&[output], 2), Err(DetectorError::NonFinite { item: 1 }));
     }
 
     #[test]

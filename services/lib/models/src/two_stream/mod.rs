@@ -10,6 +10,7 @@ mod cross_modal;
 mod detector;
 mod layers;
 mod network;
+mod placed;
 mod scope;
 mod seeded;
 mod srm;
@@ -17,9 +18,10 @@ mod weights;
 mod xception;
 
 pub use architecture::{Architecture, Fusion, INPUT_SIDE, InvalidArchitecture};
-pub use detector::{ATTENTION_SIDE, Evidence, LoadError, TwoStream, cpu_piece};
+pub use detector::{ATTENTION_SIDE, Evidence, LoadError, TwoStream};
 pub use layers::Phase;
 pub use network::{Network, NetworkOutput, StageObserver, trainable};
+pub use placed::{PlacedNetwork, cpu_piece};
 pub use scope::{Entry, Role};
 pub use weights::{TwoStreamWeights, WeightMismatch, WeightsError, entries};
 
