@@ -234,6 +234,13 @@ impl Fleet {
         &self.folder
     }
 
+    /// Every service that was started, and not killed or asked to stop, runs: nobody covers for one that left.
+    pub(crate) fn assert_alive(&mut self) {
+        let services =
+            self.workers.iter_mut().chain(&mut self.queries).chain(std::iter::once(&mut self.scheduler));
+        services.filter(|service| service.is_running()).for_each(Service::assert_alive);
+    }
+
     /// How many media were submitted so far.
     pub fn submitted(&self) -> usize {
         self.ids.len()

@@ -23,11 +23,13 @@ pub struct Count {
 type Place = (String, i32, i64);
 
 impl Fleet {
-    /// Runs the auditor against every store, and counts for itself what a read_committed reader sees.
+    /// Runs the auditor against every store, and counts for itself what a read_committed reader sees. Every service that
+    /// was not asked to end runs.
     ///
     /// # Panics
-    /// With what is missing or double.
-    pub async fn verify(&self) -> Count {
+    /// With what is missing or double, or who is gone.
+    pub async fn verify(&mut self) -> Count {
+        self.assert_alive();
         for (index, query) in self.queries.iter().enumerate() {
             let output = self.audit(index);
             let report = String::from_utf8_lossy(&output.stdout);

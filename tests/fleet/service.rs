@@ -127,7 +127,7 @@ impl Service {
     }
 
     /// Panics with its last words if it has ended by itself.
-    fn assert_alive(&mut self) {
+    pub(crate) fn assert_alive(&mut self) {
         if let Some(status) = self.server().try_wait().expect("a child can be asked") {
             panic!("{} ended, {status}:\n{}", self.name, self.tail());
         }
@@ -180,6 +180,7 @@ impl Service {
 
     /// SIGKILL; returns when it is gone.
     pub fn kill(&mut self) {
+        self.assert_alive();
         self.server().kill().expect("a child can be killed");
         self.server = None;
     }

@@ -114,7 +114,7 @@ fn difference(topic: &TopicSpec, want: &TopicSpec) -> Option<String> {
             tracing::warn!(
                 topic = &**name,
                 retention_ms,
-                "the topic's retention is not that of [scheduler.topics]"
+                "the topic's retention.ms is not that of [scheduler.topics]: change the one that is wrong"
             );
             None
         }
@@ -122,5 +122,28 @@ fn difference(topic: &TopicSpec, want: &TopicSpec) -> Option<String> {
             "topic {name} is compacted, which forgets all but the last record of a media: \
              set its cleanup.policy to delete"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_forget_media_is_refused_and_what_keeps_them_otherwise_is_not() {
+        let day = Duration::from_hours(24);
+        let topic = |partitions, policy| TopicSpec { name: "media".into(), partitions, policy };
+        let wanted = topic(4, TopicPolicy::delete_after(day));
+        assert_eq!(difference(&wanted, &wanted), None);
+        assert_eq!(
+            difference(&topic(4, TopicPolicy::delete_after(2 * day)), &wanted),
+            None,
+            "an operator's choice"
+        );
+        let compacted =
+            difference(&topic(4, TopicPolicy { cleanup: Cleanup::Compact, ..wanted.policy }), &wanted);
+        assert!(compacted.is_some_and(|why| why.contains("media") && why.contains("cleanup.policy")));
+        let fewer = difference(&topic(2, wanted.policy), &wanted);
+        assert!(fewer.is_some_and(|why| why.contains("scheduler.topics.partitions")));
     }
 }

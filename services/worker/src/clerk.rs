@@ -110,6 +110,9 @@ pub(crate) struct Desk {
     pub(crate) record_bytes_max: usize,
 }
 
+/// Of a `traceparent`: version 00 has 55 bytes, later ones may add to it (W3C Trace Context, section 3.2).
+const TRACE_BYTES_MAX: usize = 256;
+
 /// Room for everything of a dead letter but the original bytes and its key: headers, positions, texts.
 const DEAD_LETTER_FRAME_BYTES: usize = 4 * 1024;
 
@@ -233,8 +236,9 @@ impl Clerk {
             let said = Bytes::from_static(topics::AT_LEAST_ONCE.as_bytes());
             envelope.push((headers::DELIVERY.to_owned(), said));
         }
-        // W3C trace context: a trace goes on through the verdict.
-        if let Some(trace) = input.record.header("traceparent") {
+        // W3C trace context: a trace goes on through the verdict. Longer ones are none, and would not fit in a record.
+        let trace = input.record.header("traceparent");
+        if let Some(trace) = trace.filter(|trace| trace.len() <= TRACE_BYTES_MAX) {
             envelope.push(("traceparent".to_owned(), trace.clone()));
         }
         envelope

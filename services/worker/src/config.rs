@@ -250,9 +250,9 @@ impl Knobs {
             problems.require(size.bytes() >= 1 << 20, key, "must be at least 1MiB");
         }
         problems.require(
-            publish.record_bytes_max.bytes() >= 64 << 10,
+            (64 << 10..=960 << 10).contains(&publish.record_bytes_max.bytes()),
             "worker.publish.record_bytes_max",
-            "must be at least 64KiB, or verdicts of long media do not fit",
+            "must be 64KiB, or verdicts of long media do not fit, to 960KiB, or clients of Kafka refuse them",
         );
         problems.require(
             !examine.deadline.get().is_zero(),

@@ -201,7 +201,7 @@ impl Intake {
             Ok(MemberEvent::Revoked { partitions, lost }) => {
                 tracing::info!(?partitions, lost, "partitions revoked, their jobs are dropped");
                 hand.revoke(&partitions);
-                Note::Revoked(partitions)
+                Note::Revoked { partitions, lost }
             }
             Ok(MemberEvent::Records { partition, epoch, records }) => {
                 let Some(revoked) = hand.token(&partition, epoch) else { return Ok(true) };

@@ -130,9 +130,10 @@ impl Publisher {
                     }
                 }
                 Commit::Aborted { reason: AbortReason::Failed(error) }
-                    if error.disposition() == Disposition::Fatal =>
+                    if matches!(error.disposition(), Disposition::Fatal | Disposition::Reject) =>
                 {
-                    // A right or a topic is missing: the next transaction would fail as this one did.
+                    // A right or a topic is missing, or a record is too large for one: the next transaction would fail as
+                    // this one did, and the partitions would stand still in silence.
                     return Err(error.into());
                 }
                 Commit::Aborted { reason: AbortReason::Failed(error) } => {

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use e2e::fleet::{End, Fleet, StoreKind};
 use e2e::moments::Moments;
+use e2e::process::DEADLINE;
+use testbed::until;
 
 /// Where a crash could hurt: rows 1 to 7 of the fault matrix, from taking in to after the commit.
 const WINDOWS: [&str; 8] = [
@@ -35,14 +37,24 @@ async fn one_verdict_per_media_survives_kills_everywhere() {
     for _ in 0..5 {
         let victim = moments.next(2) as usize;
         let death = Duration::from_millis(moments.next(500));
-        // Or it would die idle: what the one before had is kept for it until its session is over.
+        // What the one before had is kept for it until its session is over.
         fleet.has_a_share(victim);
         let load = fleet.load(400);
-        // No synchronisation: the moment itself is what is random.
+        // The moment itself is what is random, as long as there is something in its hands.
         tokio::time::sleep(death).await;
+        let mut more = Vec::new();
+        until("it has media in its hands", DEADLINE, || {
+            let in_hand = fleet.worker(victim).metric("touchstone_worker_uncommitted_media", "");
+            if in_hand == 0.0 {
+                more.push(fleet.load(100));
+            }
+            (in_hand > 0.0).then_some(())
+        });
         fleet.worker(victim).kill();
         fleet.worker(victim).start();
-        load.done().await;
+        for load in more.into_iter().chain([load]) {
+            load.done().await;
+        }
     }
     fleet.settled().await;
     let count = fleet.verify().await;

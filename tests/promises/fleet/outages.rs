@@ -9,11 +9,8 @@ use testbed::{KafkaVersion, VersityGateway, until};
 /// So long the object store is away.
 const OUTAGE: Duration = Duration::from_secs(60);
 
-/// After a broker is up again verdicts come within this time.
+/// After a broker takes connections again verdicts come within this time.
 const GAP: Duration = Duration::from_secs(5);
-
-/// From taking connections to having coordinators, at most: the controller's session, as it is set here.
-const COORDINATORS: Duration = Duration::from_secs(5);
 
 const STORES: [StoreKind; 2] = [StoreKind::Sqlite, StoreKind::Postgres];
 
@@ -75,7 +72,8 @@ async fn under_way(fleet: &mut Fleet) -> Load {
     load
 }
 
-/// Verdicts come again, beyond those that were known, soon after the broker's coordinators are back.
+/// Verdicts come again, beyond those that were known, soon after the broker is up. (Its coordinators come back later than
+/// it takes connections: with the controller's session.)
 fn works_on(fleet: &mut Fleet, known: f64) {
     let up = Instant::now();
     fleet.kafka().wait_back(proto::topics::WORKER_GROUP).expect("it comes back");
@@ -83,12 +81,11 @@ fn works_on(fleet: &mut Fleet, known: f64) {
     until("verdicts come again", DEADLINE, || (judged(fleet) > known).then_some(()));
     let (gap, in_all) = (back.elapsed(), up.elapsed());
     eprintln!(
-        "verdicts came {:.1} s after the broker was back (bound {GAP:?}), {:.1} s after it took connections",
-        gap.as_secs_f64(),
-        in_all.as_secs_f64()
+        "verdicts came {:.1} s after the broker took connections (bound {GAP:?}), {:.1} s after its coordinators were back",
+        in_all.as_secs_f64(),
+        gap.as_secs_f64()
     );
-    assert!(gap <= GAP, "the gap was {gap:?}");
-    assert!(in_all <= GAP + COORDINATORS, "verdicts came {in_all:?} after connections were taken");
+    assert!(in_all <= GAP, "verdicts came {in_all:?} after connections were taken");
 }
 
 /// The breaker: not ready, nothing judged, nothing dead-lettered, and the lag tells the truth.

@@ -104,7 +104,8 @@ pub enum MemberEvent {
     Revoked {
         /// The partitions.
         partitions: Vec<TopicPartition>,
-        /// They went without asking (session over): others may already work on them.
+        /// They went without asking (session over), or while a rewind kept them from coming back: others may already work
+        /// on them. Of the latter the rewind's own event may have been told before.
         lost: bool,
     },
     /// Records of one partition, in order, at least one.

@@ -124,6 +124,20 @@ fn the_thresholds_in_force_are_part_of_the_id() {
     assert_eq!(id(narrow, None), id(None, narrow), "whoever gave them, they judge the same");
 }
 
+/// Foreign headers may fill a record, and the outcome is one with more in it.
+#[test]
+fn whatever_a_header_brings_the_outcome_fits() {
+    let (clerk, mut input) = (clerk(), input(b"reference".to_vec()));
+    input.record.headers = vec![("traceparent".to_owned(), vec![b'0'; 990_000].into())];
+    let verdict =
+        clerk.verdict(&subject(FacesIn::Detect), &input, End::failed(FailureClass::TimedOut, "why"));
+    let verdict = clerk.write(&input, &verdict, false);
+    let letter = clerk.dead_letter(&input, "not a reference".to_owned());
+    for record in verdict.records.iter().chain(&letter.records) {
+        assert!(record.size_bytes() <= MAX, "{}", record.size_bytes());
+    }
+}
+
 #[test]
 fn a_dead_letter_keeps_the_bytes_as_far_as_they_fit() {
     let clerk = clerk();

@@ -13,8 +13,8 @@ use crate::clerk::Written;
 pub(crate) enum Note {
     /// Partitions are ours.
     Assigned(Vec<Assignment>),
-    /// They are not any more.
-    Revoked(Vec<TopicPartition>),
+    /// They are not any more, nor will be if they are lost.
+    Revoked { partitions: Vec<TopicPartition>, lost: bool },
     /// These records were taken in, in order.
     Started { partition: TopicPartition, epoch: AssignmentEpoch, lane: Lane, records: Vec<Begun> },
     /// One of them has its outcome.
@@ -105,7 +105,14 @@ impl Ledger {
                 // What a rewind gives back it gives back at once: the rest went elsewhere.
                 self.owed.clear();
             }
-            Note::Revoked(partitions) => partitions.iter().for_each(|partition| self.forget(partition)),
+            Note::Revoked { partitions, lost } => {
+                for partition in &partitions {
+                    self.forget(partition);
+                    if lost {
+                        self.owed.remove(partition);
+                    }
+                }
+            }
             Note::Started { partition, epoch, lane, records } => {
                 if let Some(held) = self.held(&partition, epoch) {
                     held.lane = Some(lane);

@@ -150,12 +150,26 @@ async fn after_an_abort_everything_in_flight_is_given_up() {
             tell(&notes, [finished(1, 0, Lane::Live)]).await;
             // The member has rewound.
             let again = Note::Assigned(vec![assignment(0, 2)]);
-            tell(&notes, [Note::Revoked(vec![partition(0), partition(1)]), again]).await;
+            let rewound = Note::Revoked { partitions: vec![partition(0), partition(1)], lost: false };
+            tell(&notes, [rewound, again]).await;
             drop(notes);
         };
         let (ended, ()) = tokio::join!(publisher.run(), test);
         assert_eq!(ended, Ok(()));
         assert_eq!(committer.asked(), [(1, vec![1])], "nothing of the old assignments is committed");
+    }
+}
+
+#[tokio::test]
+async fn what_would_fail_for_ever_ends_the_worker() {
+    let refused = StreamError::Refused { what: "topic v".to_owned(), why: "no right".to_owned() };
+    let too_large = StreamError::Invalid { why: "topic v: max.message.bytes".to_owned() };
+    for error in [refused, too_large] {
+        let (publisher, notes, _) =
+            publisher(vec![Commit::Aborted { reason: AbortReason::Failed(error.clone()) }]);
+        tell(&notes, [assigned(), started(0, 0..1), finished(0, 0, Lane::Bulk)]).await;
+        let exit = publisher.run().await.unwrap_err();
+        assert!(exit.why.contains("topic v"), "{error}: {}", exit.why);
     }
 }
 

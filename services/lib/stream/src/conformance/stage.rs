@@ -175,11 +175,11 @@ impl Watched {
                     assert_eq!(known, None, "assigned what it owns already: {event:?}");
                 }
             }
-            MemberEvent::Revoked { partitions, .. } => {
+            MemberEvent::Revoked { partitions, lost } => {
                 assert!(!partitions.is_empty(), "a revocation names partitions");
                 for partition in partitions {
                     assert!(
-                        self.owned.remove(partition).is_some(),
+                        self.owned.remove(partition).is_some() || *lost,
                         "revoked what it does not own: {event:?}"
                     );
                 }

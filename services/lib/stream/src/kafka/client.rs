@@ -127,6 +127,14 @@ impl Clients {
         client
     }
 
+    /// Writes a member's outcomes where there are no transactions. Several requests are under way at a time: each outcome
+    /// names its input, and nothing is promised of their order.
+    pub(crate) fn outcomes(&self) -> ClientConfig {
+        let mut client = self.appender();
+        client.remove("max.in.flight.requests.per.connection");
+        client
+    }
+
     /// Writes transactions.
     pub(crate) fn transactor(&self, slot: &str) -> ClientConfig {
         let mut client = self.producer();

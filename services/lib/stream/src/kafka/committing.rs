@@ -237,8 +237,7 @@ impl Committing {
     /// The transaction did not happen, or nobody knows: what that means for what this member owns.
     fn give_up(&mut self, ownership: &mut Ownership, attempt: Attempt, offsets: &[CommitOffset]) -> Commit {
         let rewind = |ownership: &mut Ownership| {
-            let rewound = ownership.rewind();
-            self.shared.inbox.release(&rewound, false);
+            self.shared.inbox.rewind(&ownership.rewind());
         };
         match attempt {
             Attempt::Committed(_) => unreachable!("a committed transaction is not given up"),

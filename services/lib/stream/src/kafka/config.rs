@@ -169,6 +169,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("auto.commit.interval.ms", GUARANTEES),
     ("auto.offset.reset", GUARANTEES),
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
+    // Acknowledgements are counted.
+    ("delivery.report.only.error", GUARANTEES),
     ("delivery.timeout.ms", GUARANTEES),
     ("enable.auto.commit", GUARANTEES),
     ("enable.auto.offset.store", GUARANTEES),
@@ -186,6 +188,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("log.queue", GUARANTEES),
     ("max.in.flight", GUARANTEES),
     ("max.in.flight.requests.per.connection", GUARANTEES),
+    (
+        "message.max.bytes",
+        "outcomes are cut to worker.publish.record_bytes_max, which is below librdkafka's default",
+    ),
     ("message.send.max.retries", GUARANTEES),
     ("message.timeout.ms", GUARANTEES),
     ("metadata.broker.list", "use kafka.bootstrap_servers"),

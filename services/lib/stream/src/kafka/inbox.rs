@@ -34,6 +34,8 @@ struct State {
     announced: BTreeMap<TopicPartition, AssignmentEpoch>,
     /// Of what was announced and is not held any more: what others may work on already.
     lost: BTreeSet<TopicPartition>,
+    /// Sent back to what is committed, and not held again since. If the group takes one meanwhile, it is lost.
+    rewound: BTreeSet<TopicPartition>,
     records: usize,
     bytes: usize,
     last_read: Option<TopicPartition>,
@@ -84,6 +86,7 @@ impl Inbox {
         let mut state = self.lock();
         for (partition, epoch, start) in settled {
             state.remove(partition);
+            state.rewound.remove(partition);
             let held = Held {
                 epoch: *epoch,
                 start: *start,
@@ -102,9 +105,19 @@ impl Inbox {
         let mut state = self.lock();
         for partition in partitions {
             state.remove(partition);
-            if lost && state.announced.contains_key(partition) {
+            if state.rewound.remove(partition) || lost && state.announced.contains_key(partition) {
                 state.lost.insert(partition.clone());
             }
+        }
+        self.changed(state);
+    }
+
+    /// These will be held again, from what is committed.
+    pub(crate) fn rewind(&self, partitions: &[TopicPartition]) {
+        let mut state = self.lock();
+        for partition in partitions {
+            state.remove(partition);
+            state.rewound.insert(partition.clone());
         }
         self.changed(state);
     }
@@ -276,10 +289,9 @@ impl State {
         let is_gone = |(name, epoch): &(&TopicPartition, &AssignmentEpoch)| {
             held.get(*name).is_none_or(|held| held.epoch != **epoch)
         };
-        let gone: Vec<TopicPartition> =
-            self.announced.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
-        let (lost, released): (Vec<_>, Vec<_>) =
-            gone.into_iter().partition(|partition| self.lost.contains(partition));
+        let gone = self.announced.iter().filter(is_gone).map(|(name, _)| name);
+        let released: Vec<_> = gone.filter(|name| !self.lost.contains(*name)).cloned().collect();
+        let lost: Vec<_> = self.lost.iter().cloned().collect();
         // One event for each kind, what others may be working on already first.
         for (partitions, lost) in [(lost, true), (released, false)] {
             if !partitions.is_empty() {
@@ -424,6 +436,31 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_while_a_rewind_keeps_it_is_lost() {
+        let inbox = inbox();
+        let lost = || MemberEvent::Revoked { partitions: vec![partition(0)], lost: true };
+        hold(&inbox, 0, 1, 0);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(_))));
+        inbox.rewind(&[partition(0)]);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Revoked { lost: false, .. })));
+        inbox.release(&[partition(0)], false);
+        assert_eq!(next(&inbox), Some(lost()), "after the rewind was told");
+        hold(&inbox, 0, 2, 0);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(_))));
+        inbox.rewind(&[partition(0)]);
+        inbox.release(&[partition(0)], false);
+        assert_eq!((next(&inbox), next(&inbox)), (Some(lost()), None), "before it was");
+        hold(&inbox, 0, 3, 0);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(_))));
+        inbox.rewind(&[partition(0)]);
+        hold(&inbox, 0, 4, 0);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Revoked { lost: false, .. })));
+        assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(_))));
+        inbox.release(&[partition(0)], false);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Revoked { lost: false, .. })), "it had come back");
+    }
+
+    #[test]
     fn it_is_full_and_has_room_again() {
         let inbox = inbox();
         hold(&inbox, 0, 1, 0);
@@ -445,6 +482,7 @@ mod tests {
     enum Step {
         Hold(i32),
         Release(i32, bool),
+        Rewind(i32),
         Yield(i32),
         Pause(i32),
         Resume(i32),
@@ -455,6 +493,7 @@ mod tests {
         prop_oneof![
             (0..3).prop_map(Step::Hold),
             (0..3, any::<bool>()).prop_map(|(index, lost)| Step::Release(index, lost)),
+            (0..3).prop_map(Step::Rewind),
             (0..3).prop_map(Step::Yield),
             (0..3).prop_map(Step::Yield),
             (0..3).prop_map(Step::Pause),
@@ -473,6 +512,7 @@ mod tests {
             let mut position = [0i64; 3];
             let mut epoch = 0;
             let mut owned: BTreeMap<TopicPartition, (AssignmentEpoch, i64)> = BTreeMap::new();
+            let mut rewound: BTreeSet<TopicPartition> = BTreeSet::new();
             for step in steps {
                 match step {
                     Step::Hold(index) => {
@@ -480,6 +520,12 @@ mod tests {
                         inbox.hold(&[(partition(index), AssignmentEpoch(epoch), i64::from(index) * 100)]);
                     }
                     Step::Release(index, lost) => inbox.release(&[partition(index)], lost),
+                    Step::Rewind(index) => {
+                        // Only what is held is sent back.
+                        if inbox.wishes().1.contains_key(&partition(index)) {
+                            inbox.rewind(&[partition(index)]);
+                        }
+                    }
                     Step::Pause(index) => inbox.pause(&[partition(index)]),
                     Step::Resume(index) => inbox.resume(&[partition(index)]),
                     Step::Yield(index) => {
@@ -498,8 +544,10 @@ mod tests {
                         Some(MemberEvent::Assigned(new)) => for new in new {
                             prop_assert_eq!(owned.insert(new.partition, (new.epoch, new.next_offset)), None);
                         },
-                        Some(MemberEvent::Revoked { partitions, .. }) => for partition in partitions {
-                            prop_assert!(owned.remove(&partition).is_some());
+                        Some(MemberEvent::Revoked { partitions, lost }) => for partition in partitions {
+                            let was_announced = owned.remove(&partition).is_some();
+                            prop_assert!(was_announced || lost && rewound.contains(&partition));
+                            rewound.insert(partition);
                         },
                         Some(MemberEvent::Records { partition, epoch, records }) => {
                             let (owned_epoch, next_offset) = owned.get_mut(&partition).expect("announced");

@@ -70,7 +70,7 @@ impl Transactor {
     ) -> Result<Self, StreamError> {
         let troubles = Arc::new(Troubles::default());
         let ear = clients.ear(format!("producer of {slot}"), Arc::clone(&troubles));
-        let settings = if transactions { clients.transactor(slot) } else { clients.appender() };
+        let settings = if transactions { clients.transactor(slot) } else { clients.outcomes() };
         let outbox = Outbox { ear, receipts: Round::default() };
         let producer = ThreadedProducer::from_config_and_context(&settings, outbox)
             .map_err(|error| told(Doing::Slot(slot), &error))?;

@@ -43,6 +43,7 @@ fn keys(part: &Part) -> Vec<String> {
 enum Step {
     Assign(usize),
     Revoke(usize),
+    Lose(usize),
     Start {
         partition: usize,
         gap: i64,
@@ -65,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => place.clone().prop_map(Step::Assign),
         1 => place.clone().prop_map(Step::Revoke),
+        1 => place.clone().prop_map(Step::Lose),
         8 => (place.clone(), 1i64..4).prop_map(|(partition, gap)| Step::Start { partition, gap }),
         8 => (place.clone(), any::<usize>(), 1usize..60)
             .prop_map(|(partition, which, size)| Step::Finish { partition, which, size }),
@@ -110,8 +112,13 @@ proptest! {
                     owed.clear();
                 }
                 Step::Revoke(index) => {
-                    ledger.apply(Note::Revoked(vec![partition(index)])).unwrap();
+                    ledger.apply(Note::Revoked { partitions: vec![partition(index)], lost: false }).unwrap();
                     model.remove(&index);
+                }
+                Step::Lose(index) => {
+                    ledger.apply(Note::Revoked { partitions: vec![partition(index)], lost: true }).unwrap();
+                    model.remove(&index);
+                    owed.remove(&index);
                 }
                 Step::Start { partition: index, gap } => {
                     let Some(naive) = model.get_mut(&index) else { continue };
@@ -211,6 +218,10 @@ fn a_busy_partition_does_not_starve_the_others() {
     assert_eq!(ledger.ready(), Ready::default());
 }
 
+fn revoked(partitions: std::ops::Range<usize>, lost: bool) -> Note {
+    Note::Revoked { partitions: partitions.map(partition).collect(), lost }
+}
+
 /// A broker that is away makes nothing younger.
 #[test]
 fn what_was_given_up_ages_until_it_comes_again_or_goes_elsewhere() {
@@ -223,7 +234,7 @@ fn what_was_given_up_ages_until_it_comes_again_or_goes_elsewhere() {
             ledger.apply(started(index, AssignmentEpoch(1), first..9)).unwrap();
         }
         ledger.give_up();
-        ledger.apply(Note::Revoked((0..partitions).map(partition).collect())).unwrap();
+        ledger.apply(revoked(0..partitions, false)).unwrap();
         assert_eq!(oldest(&ledger), Some(50), "through the outage");
         ledger
     };
@@ -249,8 +260,12 @@ fn what_was_given_up_ages_until_it_comes_again_or_goes_elsewhere() {
 
     let mut ledger = given_up(1);
     ledger.apply(back(5)).unwrap();
-    ledger.apply(Note::Revoked(vec![partition(0)])).unwrap();
+    ledger.apply(revoked(0..1, false)).unwrap();
     assert_eq!(oldest(&ledger), None, "it went elsewhere");
+
+    let mut ledger = given_up(1);
+    ledger.apply(revoked(0..1, true)).unwrap();
+    assert_eq!(oldest(&ledger), None, "it went elsewhere before it came back");
 }
 
 #[test]
