@@ -34,7 +34,8 @@ struct State {
     announced: BTreeMap<TopicPartition, AssignmentEpoch>,
     /// Of what was announced and is not held any more: what others may work on already.
     lost: BTreeSet<TopicPartition>,
-    /// Sent back to what is committed, and not held again since. If the group takes one meanwhile, it is lost.
+    /// Announced once, sent back to what is committed, and not announced again since. If the group takes one meanwhile, it
+    /// is lost.
     rewound: BTreeSet<TopicPartition>,
     records: usize,
     bytes: usize,
@@ -86,7 +87,6 @@ impl Inbox {
         let mut state = self.lock();
         for (partition, epoch, start) in settled {
             state.remove(partition);
-            state.rewound.remove(partition);
             let held = Held {
                 epoch: *epoch,
                 start: *start,
@@ -117,7 +117,9 @@ impl Inbox {
         let mut state = self.lock();
         for partition in partitions {
             state.remove(partition);
-            state.rewound.insert(partition.clone());
+            if state.announced.contains_key(partition) {
+                state.rewound.insert(partition.clone());
+            }
         }
         self.changed(state);
     }
@@ -309,7 +311,10 @@ impl State {
                 new.push(Assignment { partition: partition.clone(), epoch, next_offset });
             }
         }
-        self.announced.extend(new.iter().map(|new| (new.partition.clone(), new.epoch)));
+        for new in &new {
+            self.announced.insert(new.partition.clone(), new.epoch);
+            self.rewound.remove(&new.partition);
+        }
         (!new.is_empty()).then_some(MemberEvent::Assigned(new))
     }
 
