@@ -109,10 +109,7 @@ const GOLDEN_BYTES_MAX: u64 = 16 << 20;
 impl Bundle {
     /// Reads the bundle in `folder`. Nothing is used whose digest is not the manifest's.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
-        let path = folder.join(MANIFEST);
-        let text = String::from_utf8_lossy(&read_bytes(&path, MANIFEST_BYTES_MAX)?).into_owned();
-        let (manifest, files) = Manifest::parse(&path, &text)?;
-
+        let (manifest, files) = read_manifest(folder)?;
         let (path, bytes) = read_pinned(folder, "weights", &files.weights, FILE_BYTES_MAX)?;
         let tensors = TensorFile::parse(&path, &bytes)?.tensors;
         drop(bytes);
@@ -155,6 +152,13 @@ impl Bundle {
     }
 }
 
+impl Manifest {
+    /// What the bundle in `folder` says about itself, for those who show it; no digest is checked.
+    pub fn read(folder: &Path) -> Result<Self, BundleError> {
+        read_manifest(folder).map(|(manifest, _)| manifest)
+    }
+}
+
 /// Writes a bundle into `folder`, which must be new or empty, and returns it as read back. The logits of `golden_inputs`
 /// are what every later load must reproduce; without any, fixed patterns are taken.
 pub fn write(
@@ -194,6 +198,12 @@ fn stored(weights: &TwoStreamWeights, storage: Storage) -> Result<TensorFile, Bu
         file.tensors.insert(name.clone(), tensor);
     }
     Ok(file)
+}
+
+fn read_manifest(folder: &Path) -> Result<(Manifest, Files), BundleError> {
+    let path = folder.join(MANIFEST);
+    let text = String::from_utf8_lossy(&read_bytes(&path, MANIFEST_BYTES_MAX)?).into_owned();
+    Ok(Manifest::parse(&path, &text)?)
 }
 
 fn write_pinned(folder: &Path, name: &str, file: &TensorFile) -> Result<Pinned, BundleError> {
