@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::forge::Manipulation;
 use crate::learner::Loss;
 
 /// Trains, evaluates and calibrates Touchstone's two-stream network on forgeries made on the fly.
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Fit a bundle's calibration and thresholds anew.
     Calibrate(Calibrate),
+    /// Write a photo with its face forged, for a trial.
+    Forge(Forge),
     /// A contact sheet of what the network is taught.
     Preview(Preview),
 }
@@ -161,6 +164,26 @@ pub(crate) struct Calibrate {
     /// Draws of each face.
     #[arg(long, default_value_t = 20)]
     pub(crate) draws: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forge {
+    /// The photo; its largest face is forged.
+    pub(crate) photo: PathBuf,
+    /// The forged photo: .png, without loss, or .jpg.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    #[arg(long, value_enum, default_value_t = Manipulation::SelfBlended)]
+    pub(crate) manipulation: Manipulation,
+    /// A photo of somebody else, whose face is put in: for `swapped`, and every other `regional`.
+    #[arg(long)]
+    pub(crate) donor: Option<PathBuf>,
+    /// Of everything drawn.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Which forgery: the same photos, seed and number give the same file.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Args)]

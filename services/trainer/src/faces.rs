@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use forensics::{CROP_SIDE, FaceDetector, Frame, Point};
+use forensics::{CROP_SIDE, DetectedFace, FaceDetector, Frame, Point};
 use indicatif::ProgressBar;
 use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;
 const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
 /// Photos that the detector sees at a time.
 const PHOTOS: usize = 8;
-/// The smallest face that teaches something: below, the crop is mostly interpolation. Side of its box in pixels.
+/// The smallest face that shows something: below, the crop is mostly interpolation. Side of its box in pixels.
 const SIZE_MIN: f32 = 48.0;
 
 /// A face found in a photo.
@@ -143,8 +143,7 @@ impl Faces {
             let only: Vec<&Frame> = frames.iter().map(|(_, frame)| frame).collect();
             let found = detector.detect(&only).map_err(|error| anyhow::anyhow!("face detector: {error}"))?;
             for ((path, frame), found) in frames.iter().zip(found) {
-                let largest = found.into_iter().max_by(|a, b| a.size().total_cmp(&b.size()));
-                let wide = largest.filter(|face| face.size() >= SIZE_MIN).and_then(|face| {
+                let wide = largest(found).and_then(|face| {
                     crop_wide(frame, &face.landmarks, BORDER).map(|wide| (face.size(), wide))
                 });
                 let Some((size, Wide { pixels, landmarks })) = wide else {
@@ -178,6 +177,24 @@ impl Faces {
         let landmarks = self.faces[index].landmarks.map(|[x, y]| Point { x, y });
         Ok(WideFace { picture: Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &rgb), landmarks })
     }
+}
+
+/// The largest face of a photo with the whole photo around it.
+pub(crate) fn whole(photo: &Path, detector: &mut dyn FaceDetector) -> Result<WideFace> {
+    let shown = photo.display();
+    let (_, frame) = read(photo).map_err(|why| anyhow::anyhow!("{shown}: {why}"))?;
+    let found = detector.detect(&[&frame]).map_err(|error| anyhow::anyhow!("face detector: {error}"))?;
+    let face =
+        found.into_iter().next().and_then(largest).with_context(|| {
+            format!("{shown}: no face of {SIZE_MIN} px or more; name a photo that shows one")
+        })?;
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    Ok(WideFace { picture: Picture::from_rgb(width, height, frame.rgb()), landmarks: face.landmarks })
+}
+
+fn largest(found: Vec<DetectedFace>) -> Option<DetectedFace> {
+    let largest = found.into_iter().max_by(|a, b| a.size().total_cmp(&b.size()));
+    largest.filter(|face| face.size() >= SIZE_MIN)
 }
 
 /// The file's name without its ending.

@@ -26,6 +26,7 @@ mod learner;
 mod loader;
 pub mod metrics;
 mod pairs;
+mod photo;
 pub mod plots;
 mod preview;
 mod report;

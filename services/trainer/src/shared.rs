@@ -52,12 +52,16 @@ pub(crate) fn faces(
     folder: &Path,
     with: &Shared,
 ) -> Result<(Faces, Harvest)> {
+    Faces::find(photos, identity, folder, &mut detector(with)?, &progress("faces"))
+}
+
+/// The fleet's own face detector.
+pub(crate) fn detector(with: &Shared) -> Result<Mtcnn> {
     let config = config(with, PrecisionChoice::F32)?;
     let path = &with.face_detector;
-    let mut detector = Mtcnn::load(path, &config).with_context(|| {
+    Mtcnn::load(path, &config).with_context(|| {
         format!("{}: `make trainer` makes it; --face-detector names another", path.display())
-    })?;
-    Faces::find(photos, identity, folder, &mut detector, &progress("faces"))
+    })
 }
 
 /// A line of progress for people; nothing where nobody looks.

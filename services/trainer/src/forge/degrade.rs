@@ -175,7 +175,7 @@ pub(crate) fn jpeg(rgb: &[u8], width: usize, height: usize, quality: u8) -> Vec<
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, quality);
     encoder.set_sampling_factor(if quality >= 90 { SamplingFactor::F_1_1 } else { SamplingFactor::F_2_2 });
-    let side = |pixels: usize| u16::try_from(pixels).expect("a crop's side is far below 65,536");
+    let side = |pixels: usize| u16::try_from(pixels).expect("what was decoded has sides far below 65,536");
     let encoded = encoder.encode(rgb, side(width), side(height), ColorType::Rgb);
     encoded.expect("writing into memory succeeds");
     bytes
