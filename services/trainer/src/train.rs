@@ -43,7 +43,11 @@ const WARM_UP: (f64, u64) = (0.05, 300);
 
 /// Runs until all steps are done, or `stop` is set: then the checkpoint says where to go on.
 pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()> {
-    ensure!(!what.out.exists(), "{} exists already, and a bundle is never written over", what.out.display());
+    ensure!(
+        !what.out.exists(),
+        "{} exists already, and a bundle is never written over: move it away, or name another --out",
+        what.out.display()
+    );
     let folder = what.run.clone().unwrap_or_else(|| beside(&what.out));
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
