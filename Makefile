@@ -3,21 +3,28 @@
 
 MAKEFLAGS += --no-print-directory
 SHELL := bash
+PHOTOS ?=
 DIR ?=
 JSON ?= tests/fixtures/faces.json
 MEDIA ?=
 ARGS ?=
 CARGO := cargo
 FACES := .deps/models/mtcnn.safetensors
+FORGED := .deps/samples/forged
 OUT := $(or $(CARGO_TARGET_DIR),target)/debug
 
 # What a goal builds, in one go. Cargo chooses features for a whole selection of packages: with `lanes` in each of them
 # they choose alike, and every dependency is built once. tests/binaries.rs repeats the first two.
 BARE := -p forensics -p ops -p stream -p media -p proto -p scheduler -p query -p worker -p testbed -p lanes
 TORCH := -p models -p cli -p standalone -p trainer -p e2e -p lanes
-BUILD := build --locked -p cli -p standalone -p lanes
+BUILD := build --locked -p cli -p standalone -p trainer -p lanes
 
-.PHONY: help setup demo fleet trainer test lint bare torch parity faces bench
+# What models/default learned from, for its card.
+PORTRAITS ?= Official portraits of US representatives and senators (512 x 512 JPEG), as published under the MIT licence by \
+  CivilServiceUSA (us-house, us-senate): 393 people to learn from, 49 to validate with, 94 kept for the test. Forgeries are \
+  made of them by touchstone-train.
+
+.PHONY: help setup demo fleet trainer model test lint bare torch parity faces bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +38,16 @@ $(FACES): | setup
 	@$(OUT)/touchstone model import-faces --pnet .deps/facenet/pnet.pt --rnet .deps/facenet/rnet.pt \
 	  --onet .deps/facenet/onet.pt --out $@
 
-demo: setup $(FACES) ## judge the sample media, or MEDIA=folder, with everything in one process
+# What the demo shall find: the numbers are chosen so that the default model does.
+$(FORGED): FORGE = $(OUT)/touchstone-train forge .deps/samples/astronaut.png
+$(FORGED): $(wildcard services/trainer/src/forge/*.rs) Makefile | setup $(FACES)
+	@$(CARGO) $(BUILD)
+	@rm -rf $@ $@.new
+	@$(FORGE) --manipulation self-blended --number 3 --out $@.new/astronaut-self-blended.png
+	@$(FORGE) --manipulation regional --number 1 --out $@.new/astronaut-regional.png
+	@mv $@.new $@
+
+demo: setup $(FACES) $(FORGED) ## judge the sample media, or MEDIA=folder, with everything in one process
 	@$(CARGO) $(BUILD)
 	@$(OUT)/touchstone-standalone demo --face-detector $(FACES) --samples .deps/samples $(if $(MEDIA),--media "$(MEDIA)")
 
@@ -41,8 +57,15 @@ fleet: setup $(FACES) ## a whole fleet on this machine, in .deps/fleet; ARGS="--
 	@$(OUT)/fleet --face-detector $(FACES) $(ARGS)
 
 trainer: setup $(FACES) ## touchstone-train, which makes models of your own photos, and touchstone
-	@$(CARGO) build --locked $(TORCH)
+	@$(CARGO) $(BUILD)
 	@echo "built: $(OUT)/touchstone-train, $(OUT)/touchstone"
+
+model: setup $(FACES) ## models/default anew, of PHOTOS=folder: hours on two cores; a second call goes on after a stop
+	@[ -n "$(PHOTOS)" ] || { echo "make model PHOTOS=folder: the photos to learn from, named by the person" >&2; exit 64; }
+	@$(CARGO) $(BUILD)
+	@$(OUT)/touchstone-train train --real "$(PHOTOS)" --out models/default \
+	  --run .deps/train/default.run --resume --preset mini --precision bf16 --steps 6000 --batch 16 --seed 1 \
+	  --name two-stream-mini --bundle-version 1 --licence Apache-2.0 --data-statement "$(PORTRAITS)"
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests
@@ -57,7 +80,7 @@ bare: ## the crates that build without libtorch
 	$(CARGO) test --locked $(BARE)
 
 torch: BUILD := test --no-run --locked $(TORCH)
-torch: setup $(FACES) ## the network, the face detector, and the promises end to end
+torch: setup $(FACES) $(FORGED) ## the network, the face detector, and the promises end to end
 	# A fleet waits more than it computes.
 	RUST_TEST_THREADS=$$(($$(nproc) + 1)) $(CARGO) test --locked $(TORCH)
 

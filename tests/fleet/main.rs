@@ -4,9 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::Parser;
 use e2e::fleet::{Fleet, Programs, Service, StoreKind};
+use forensics::scripted;
 use testbed::{KafkaVersion, Prometheus};
+
+/// Begins the names of untrained weights.
+const SEEDED: &str = "seeded:";
 
 /// A whole fleet on this machine: Kafka, an S3 server, PostgreSQL, Prometheus, and every service as a process.
 #[derive(Debug, Parser)]
@@ -22,7 +27,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 8)]
     partitions: usize,
     /// Who judges: a bundle's folder, seeded:full or seeded:mini (untrained weights), or scripted
-    #[arg(long, value_name = "MODEL", default_value = "seeded:full")]
+    #[arg(long, value_name = "MODEL", default_value = "models/default")]
     model: String,
     /// Who finds faces: the file that `touchstone model import-faces` wrote, or scripted
     #[arg(long, value_name = "FILE", default_value = ".deps/models/mtcnn.safetensors")]
@@ -47,12 +52,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&arguments.data)?;
     let data = arguments.data.canonicalize()?;
-    let scripted = arguments.model == "scripted";
-    let faces = match &*arguments.face_detector {
-        _ if scripted => "scripted".to_owned(),
-        "scripted" => "scripted".to_owned(),
-        file => Path::new(file).canonicalize()?.display().to_string(),
-    };
+    let model = from_anywhere(&arguments.model)?;
+    let faces =
+        if model == scripted::NAME { model.clone() } else { from_anywhere(&arguments.face_detector)? };
     println!(
         "Starting Kafka, an S3 server, a database, Prometheus and the services: about half a minute ..."
     );
@@ -63,7 +65,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         // A lone broker of 4.3 or 4.4 that is killed may forget what it decided of a transaction (README, known limit).
         .kafka(KafkaVersion::Kafka40)
         .stores(&[store])
-        .engines(&arguments.model, &faces)
+        .engines(&model, &faces)
         .programs(programs.clone())
         .folder(&data)
         .start()
@@ -74,7 +76,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let targets: Vec<_> = fleet.services().map(target).collect();
     let prometheus = Prometheus::start_in(&data.join("prometheus"), &targets)?;
     fleet.write_connection(&data)?;
-    println!("{}", announcement(&mut fleet, &prometheus, &programs, began.elapsed().as_secs_f64(), scripted));
+    println!("{}", announcement(&mut fleet, &prometheus, &programs, began.elapsed().as_secs_f64(), &model));
     tokio::signal::ctrl_c().await?;
     println!("\nStopping: what the workers have begun is finished and committed ...");
     for end in fleet.drain() {
@@ -84,20 +86,35 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `[worker.engine]` shall say: each service runs in a folder of its own, where a relative path leads elsewhere.
+fn from_anywhere(engine: &str) -> anyhow::Result<String> {
+    if engine == scripted::NAME || engine.starts_with(SEEDED) {
+        return Ok(engine.to_owned());
+    }
+    let path = Path::new(engine).canonicalize();
+    Ok(path
+        .with_context(|| {
+            format!("{engine}: --model takes a bundle's folder, --face-detector the file of its weights")
+        })?
+        .display()
+        .to_string())
+}
+
 fn announcement(
     fleet: &mut Fleet,
     prometheus: &Prometheus,
     programs: &Programs,
     took: f64,
-    scripted: bool,
+    model: &str,
 ) -> String {
     let (folder, touchstone) = (short(fleet.folder()), short(&programs.touchstone));
     let (folder, touchstone) = (folder.display(), touchstone.display());
-    let model = if scripted {
-        "scripted: a function of colours, for tests"
-    } else {
-        "untrained weights say INCONCLUSIVE (MODEL_NOT_CALIBRATED) of every face; --model names others"
+    let meaning = match model {
+        scripted::NAME => ": a function of colours, for tests",
+        _ if model.starts_with(SEEDED) => ", untrained: every face is INCONCLUSIVE (MODEL_NOT_CALIBRATED)",
+        _ => "",
     };
+    let model = short(Path::new(model)).display().to_string() + meaning;
     let mut text = format!("\na fleet is ready after {took:.0} s\n");
     for service in fleet.services() {
         let grpc = service.address().map(|grpc| format!("gRPC {grpc}   ")).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crash;
+mod default_model;
 mod demo;
 mod disk_full;
 mod drain;

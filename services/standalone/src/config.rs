@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use forensics::{Bucket, scripted};
+use forensics::{Bucket, Thresholds, scripted};
 use ops::OpsConfig;
 use ops::config::{ByteSize, ConfigError, HumanDuration, Problems, Secret};
 use proto::server::ServerSettings;
@@ -132,6 +132,14 @@ impl Config {
 
     pub(crate) fn model(&self) -> &str {
         &self.raw.standalone.model
+    }
+
+    /// Where the operator lets the answers begin; `None`: where the bundle does.
+    pub(crate) fn thresholds(&self) -> Option<Thresholds> {
+        match *self.raw.worker.policy.thresholds {
+            [forged, authentic] => Thresholds::new(forged, authentic),
+            _ => None,
+        }
     }
 
     pub(crate) fn grpc(&self) -> &ServerSettings {
@@ -303,7 +311,7 @@ mod tests {
         let errors = Config::load(Overrides::default(), std::iter::empty()).unwrap_err().errors;
         assert!(matches!(&errors[..], [only] if only.starts_with("standalone.data")), "{errors:?}");
         let config = load(Overrides::default(), &[]).unwrap();
-        assert_eq!((config.model(), config.workers()), ("seeded:full", 1));
+        assert_eq!((config.model(), config.workers()), ("models/default", 1));
         assert_eq!(config.topics().len(), 5);
     }
 

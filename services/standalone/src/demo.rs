@@ -58,7 +58,7 @@ async fn show(options: DemoOptions, config: Config, ops: Ops) -> Result<(), Exit
         None => samples::published(&options.samples)?,
     };
     say("Starting scheduler, query and a worker over an embedded log and an embedded S3 store ...")?;
-    let model = ready::model(config.model());
+    let model = ready::model(&config);
     let standalone = Standalone::start(config, ops).await?;
     standalone.ready().await?;
     say(&format!(
@@ -66,12 +66,7 @@ async fn show(options: DemoOptions, config: Config, ops: Ops) -> Result<(), Exit
         started.elapsed().as_secs_f64(),
         standalone.addresses().grpc
     ))?;
-    if !model.is_empty() {
-        say(&format!(
-            "\nThe network is {model}.\nScores below come from the real network and mean nothing yet."
-        ))?;
-    }
-    say("")?;
+    say(&format!("\nThe model is {model}.\n"))?;
     let shown = judge_all(&standalone, &samples, started).await;
     // Also after a failure: what was started ends in order.
     let stopped = standalone.stop().await;
@@ -81,7 +76,7 @@ async fn show(options: DemoOptions, config: Config, ops: Ops) -> Result<(), Exit
          \n  cargo run -p standalone -- --data ./data      for keeps; a restart goes on where it stopped\
          \n  cargo run -p cli -- --data ./data submit folder/\
          \n  cargo run -p cli -- --data ./data verify      proves that nothing is lost and nothing double\n\
-         \nOnce there are trained weights: --model BUNDLE (made by `touchstone model import`).")
+         \nForge a photo of your own with `touchstone-train forge`, or train a model of your own: README.md says how.")
 }
 
 /// Every verdict as it comes, then the table, then what the auditor says.
@@ -113,7 +108,7 @@ async fn judge(
         let Some(Event::Verdict(wire)) = event.event else { continue };
         let verdict = Verdict::try_from(wire).map_err(|error| ExitReason::Bug.because(error))?;
         say(&format!(
-            "{:5.1} s  {:<18}{}",
+            "{:5.1} s  {:<28}{}",
             started.elapsed().as_secs_f64(),
             verdict.media_id.as_str(),
             verdict.outcome
@@ -178,33 +173,31 @@ fn answered(status: tonic::Status) -> Exit {
     ExitReason::Unavailable.because(format_args!("{:?}: {}", status.code(), status.message()))
 }
 
-/// The table at the end, in the order of submission.
+/// The table at the end, in the order of submission, and how to read it.
 fn summary(samples: &[Sample], verdicts: &BTreeMap<String, Verdict>) -> Result<(), Exit> {
-    let header = [
-        "MEDIA", "OUTCOME", "REASON", "SCORE", "FACES", "FETCH", "DECODE", "DETECT", "INFER", "TOTAL",
-        "DETAIL",
-    ];
-    let ms = |time: Duration| format!("{:.0} ms", time.as_secs_f64() * 1e3);
     let row = |verdict: &Verdict| {
-        let timings = &verdict.timings;
-        let score = verdict.probability.map_or_else(|| "-".to_owned(), |score| format!("{:.3}", score.get()));
         vec![
             verdict.media_id.as_str().to_owned(),
             verdict.outcome.as_str().to_owned(),
+            probability(verdict),
             verdict.outcome.reason().unwrap_or_default().to_owned(),
-            score,
-            verdict.faces.len().to_string(),
-            ms(timings.fetch),
-            ms(timings.decode),
-            ms(timings.faces),
-            ms(timings.inference),
-            ms(timings.total),
+            format!("{:.0} ms", verdict.timings.total.as_secs_f64() * 1e3),
             verdict.detail.clone().unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = samples.iter().filter_map(|sample| verdicts.get(&sample.name)).map(row).collect();
     say("")?;
-    table::table(&header, &rows).iter().try_for_each(|line| say(line))
+    let header = ["MEDIA", "OUTCOME", "P(FORGED) [95 %]", "REASON", "TOOK", "DETAIL"];
+    table::table(&header, &rows).iter().try_for_each(|line| say(line))?;
+    say("\nINCONCLUSIVE means that it does not know: P(forged) lies between the model's two thresholds\n\
+         (BETWEEN_THRESHOLDS), or the model was never calibrated (MODEL_NOT_CALIBRATED). A person has to look.")
+}
+
+/// With its interval, where the model is calibrated.
+fn probability(verdict: &Verdict) -> String {
+    let Some(probability) = verdict.probability else { return "-".to_owned() };
+    let interval = verdict.interval.map(|(low, high)| format!(" [{:.3}, {:.3}]", low.get(), high.get()));
+    format!("{:.3}{}", probability.get(), interval.unwrap_or_default())
 }
 
 /// A line on standard output.

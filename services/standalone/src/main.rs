@@ -34,7 +34,7 @@ struct Arguments {
 enum Command {
     /// Judge the sample media, or your own, in a temporary folder
     Demo {
-        /// The folder with astronaut.png, chelsea.png and coffee.png
+        /// The folder with astronaut.png, chelsea.png, coffee.png, and forgeries in forged/
         #[arg(long, value_name = "DIR", default_value = ".deps/samples")]
         samples: PathBuf,
         /// A folder with pictures of your own instead

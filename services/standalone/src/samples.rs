@@ -1,4 +1,4 @@
-//! What the demo judges: three pictures, two files made on the spot, or a folder of the user's own.
+//! What the demo judges: three pictures, forgeries of the first, two files made on the spot; or a folder of the user's own.
 
 use std::path::{Path, PathBuf};
 
@@ -33,12 +33,16 @@ impl Sample {
 /// From the scikit-image wheel: a face, a cat, a cup.
 const PICTURES: [&str; 3] = ["astronaut.png", "chelsea.png", "coffee.png"];
 
-/// The published pictures, the first of them cut off in the middle, and a text that calls itself a picture.
+/// In the samples' folder: what `touchstone-train forge` made of the first picture.
+const FORGED: &str = "forged";
+
+/// The published pictures, the forgeries, the first picture cut off in the middle, and a text that calls itself a picture.
 pub(crate) fn published(folder: &Path) -> Result<Vec<Sample>, Exit> {
     let mut samples = Vec::new();
     for name in PICTURES {
         samples.push(made(name, read(&folder.join(name))?));
     }
+    samples.extend(own(&folder.join(FORGED))?);
     let mut cut = read(&folder.join(PICTURES[0]))?;
     cut.truncate(cut.len() / 2);
     samples.push(made("truncated.png", cut));
@@ -75,7 +79,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Exit> {
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Exit {
-    let next = "`make setup` fetches the samples; --media DIR takes your own";
+    let next = "`make demo` brings the samples; --media DIR takes your own";
     ExitReason::Config.because(format_args!("{}: {error} ({next})", path.display()))
 }
 
@@ -100,15 +104,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_samples_hold_a_cut_file_and_no_picture() {
+    async fn the_samples_hold_forgeries_a_cut_file_and_no_picture() {
         let folder = tempfile::tempdir().unwrap();
         for name in PICTURES {
             std::fs::write(folder.path().join(name), "0123456789").unwrap();
         }
+        assert!(published(folder.path()).err().unwrap().why.contains("make demo"));
+        std::fs::create_dir(folder.path().join(FORGED)).unwrap();
+        std::fs::write(folder.path().join(FORGED).join("astronaut-swapped.png"), "forged").unwrap();
         let samples = published(folder.path()).unwrap();
-        assert_eq!(samples.len(), 5);
-        assert_eq!(&*samples[3].bytes().await.unwrap(), b"01234");
+        let names: Vec<_> = samples.iter().map(|sample| &*sample.name).collect();
+        let [first, second, third] = PICTURES;
+        assert_eq!(names, [first, second, third, "astronaut-swapped.png", "truncated.png", "no-picture.jpg"]);
+        assert_eq!(&*samples[4].bytes().await.unwrap(), b"01234");
         std::fs::remove_file(folder.path().join(PICTURES[1])).unwrap();
-        assert!(published(folder.path()).err().unwrap().why.contains("make setup"));
+        assert!(published(folder.path()).err().unwrap().why.contains("make demo"));
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::forge::Manipulation;
 use crate::learner::Loss;
 use crate::photos::Naming;
 
@@ -112,6 +113,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Fit a bundle's calibration and thresholds anew.
     Calibrate(Calibrate),
+    /// Write a photo with its face forged, for a trial.
+    Forge(Forge),
     /// A contact sheet of what the network is taught.
     Preview(Preview),
 }
@@ -233,6 +236,26 @@ pub(crate) struct Calibrate {
     /// Keep the faces found in this folder for the next time.
     #[arg(long)]
     pub(crate) faces: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forge {
+    /// The photo; its largest face is forged.
+    pub(crate) photo: PathBuf,
+    /// The forged photo: .png, without loss, or .jpg.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    #[arg(long, value_enum, default_value_t = Manipulation::SelfBlended)]
+    pub(crate) manipulation: Manipulation,
+    /// A photo of somebody else, whose face is put in: for `swapped`, and every other `regional`.
+    #[arg(long)]
+    pub(crate) donor: Option<PathBuf>,
+    /// Of everything drawn.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Which forgery: the same photos, seed and number give the same file.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use crate::arguments::{Arguments, Command};
-use crate::{evaluate, preview, train};
+use crate::{evaluate, photo, preview, train};
 
 /// Does what the command line says; `stop` set, it saves and returns.
 pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
@@ -11,6 +11,7 @@ pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
         Command::Train(what) => train::train(&what, &arguments.shared, stop),
         Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared, stop),
         Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared, stop),
+        Command::Forge(what) => photo::forge(&what, &arguments.shared, stop),
         Command::Preview(what) => preview::preview(&what, &arguments.shared, stop),
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use forensics::{CROP_SIDE, FaceDetector, Frame, Point};
+use forensics::{CROP_SIDE, DetectedFace, FaceDetector, Frame, Point};
 use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,7 +27,7 @@ pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;
 pub(crate) const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
 /// Photos that the detector sees at a time.
 const PHOTOS: usize = 8;
-/// The smallest face that teaches something: below, the crop is mostly interpolation. Side of its box in pixels.
+/// The smallest face that shows something: below, the crop is mostly interpolation. Side of its box in pixels.
 const SIZE_MIN: f32 = 48.0;
 
 /// A face found in a photo.
@@ -265,9 +265,7 @@ impl Search {
         let only: Vec<&Frame> = frames.iter().map(|(_, frame)| frame).collect();
         let found = detector.detect(&only).map_err(|error| anyhow!("face detector: {error}"))?;
         for ((photo, frame), found) in frames.iter().zip(found) {
-            let largest = found.into_iter().max_by(|a, b| a.size().total_cmp(&b.size()));
-            let wide = largest
-                .filter(|face| face.size() >= SIZE_MIN)
+            let wide = largest(found)
                 .and_then(|face| crop_wide(frame, &face.landmarks, BORDER).map(|wide| (face.size(), wide)));
             let Some((size, Wide { pixels: rgb, landmarks })) = wide else {
                 new.harvest.without_face.push(photo.path.clone());
@@ -291,6 +289,24 @@ impl Search {
         self.harvest.without_face.append(&mut new.harvest.without_face);
         Ok(())
     }
+}
+
+/// The largest face of a photo with the whole photo around it.
+pub(crate) fn whole(photo: &Path, detector: &mut dyn FaceDetector) -> Result<WideFace> {
+    let shown = photo.display();
+    let (_, frame) = read(photo).map_err(|why| anyhow!("{shown}: {why}"))?;
+    let found = detector.detect(&[&frame]).map_err(|error| anyhow!("face detector: {error}"))?;
+    let face =
+        found.into_iter().next().and_then(largest).with_context(|| {
+            format!("{shown}: no face of {SIZE_MIN} px or more; name a photo that shows one")
+        })?;
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    Ok(WideFace { picture: Picture::from_rgb(width, height, frame.rgb()), landmarks: face.landmarks })
+}
+
+fn largest(found: Vec<DetectedFace>) -> Option<DetectedFace> {
+    let largest = found.into_iter().max_by(|a, b| a.size().total_cmp(&b.size()));
+    largest.filter(|face| face.size() >= SIZE_MIN)
 }
 
 /// A photo's digest and pixels, or why there are none.
@@ -349,7 +365,7 @@ impl Harvest {
 pub(crate) mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use forensics::{BoundingBox, DetectedFace, DetectorError};
+    use forensics::{BoundingBox, DetectorError};
 
     use super::*;
     use crate::forge::tests::face;

@@ -31,7 +31,11 @@ pub(crate) fn fill_whole<T>(out: &Path, fill: impl FnOnce(&Path) -> Result<T>) -
 
 /// Fails if there is something already.
 pub(crate) fn must_be_new(out: &Path) -> Result<()> {
-    ensure!(!out.exists(), "{} exists already, and a bundle is never written over", out.display());
+    ensure!(
+        !out.exists(),
+        "{} exists already, and a bundle is never written over: move it away, or name another --out",
+        out.display()
+    );
     Ok(())
 }
 

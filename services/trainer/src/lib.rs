@@ -3,7 +3,7 @@
 //! Photos become faces (`faces`) on one side of a split (`split`); the [`forge`] makes forgeries of them, sample by
 //! number (`pairs`), ahead of the device (`loader`); the `learner` takes a step, the `run_folder` keeps it. What came out
 //! is judged (`exam`), measured ([`metrics`], `report`), calibrated ([`calibrate`]) and put into the bundle (`record`);
-//! [`plots`] and [`sheet`] draw.
+//! [`plots`] and [`sheet`] draw; `photo` forges a single one for a trial.
 //!
 //! The network is `models`' own: one definition serves training and inference. Nothing here serves, and no service depends
 //! on it.
@@ -31,6 +31,7 @@ mod loader;
 mod material;
 pub mod metrics;
 mod pairs;
+mod photo;
 mod photos;
 mod pictures;
 pub mod plots;

@@ -62,11 +62,7 @@ pub(crate) fn faces(
     with: &Shared,
     stop: &AtomicBool,
 ) -> Result<(Faces, Harvest)> {
-    let config = config(with, PrecisionChoice::F32)?;
-    let path = &with.face_detector;
-    let mut detector = Mtcnn::load(path, &config).with_context(|| {
-        format!("{}: `make trainer` makes it; --face-detector names another", path.display())
-    })?;
+    let mut detector = detector(with)?;
     if folder.is_none() {
         let (megabytes, place) = (photos.len() * WIDE_BYTES / 1_000_000 + 1, std::env::temp_dir());
         say(&format!(
@@ -78,6 +74,15 @@ pub(crate) fn faces(
     harvest.report().iter().for_each(|line| say(line));
     say(&format!("{} people", faces.people().iter().max().map_or(0, |last| last + 1)));
     Ok((faces, harvest))
+}
+
+/// The fleet's own face detector.
+pub(crate) fn detector(with: &Shared) -> Result<Mtcnn> {
+    let config = config(with, PrecisionChoice::F32)?;
+    let path = &with.face_detector;
+    Mtcnn::load(path, &config).with_context(|| {
+        format!("{}: `make trainer` makes it; --face-detector names another", path.display())
+    })
 }
 
 /// What was asked for, on standard output.

@@ -154,5 +154,6 @@ fn refused(error: &BundleError) -> Failure {
         }
         _ => Status::Data,
     };
-    Failure::new(status, error).next("a bundle is a folder made by `touchstone model import`")
+    Failure::new(status, error)
+        .next("a bundle is a folder made by `touchstone-train` or `touchstone model import`")
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use forensics::{CropMode, DetectorError, FaceDetector, Preprocessing};
+use forensics::{CropMode, DetectorError, FaceDetector, ForgeryDetector, Preprocessing};
 use models::face_detector::Mtcnn;
 use models::{Architecture, Bundle, DeviceConfig, LoadError, TwoStream};
 use ops::{Exit, ExitReason};
@@ -26,24 +26,31 @@ pub(super) fn forgery(config: &EngineConfig) -> Result<ForgeryFactory, Exit> {
     let device = device(config)?;
     let Some(name) = config.model.strip_prefix(SEEDED) else {
         let folder = PathBuf::from(&config.model);
-        return Ok(Box::new(move || match TwoStream::load(&folder, &device) {
-            Ok(detector) => Ok(Box::new(detector)),
-            Err(error) => Err(refused(&error)),
-        }));
+        return Ok(Box::new(move || network(TwoStream::load(&folder, &device))));
     };
     let architecture = Architecture::preset(name)
         .map_err(|error| ExitReason::Config.because(format_args!("worker.engine.model: {error}")))?;
     Ok(Box::new(move || {
         let preprocessing =
             Preprocessing { crop: CropMode::Aligned, face_detector: FACE_DETECTOR.to_owned() };
-        let loaded = Bundle::seeded(architecture, SALT, preprocessing)
-            .map_err(LoadError::from)
-            .and_then(|bundle| TwoStream::from_bundle(bundle, &device));
-        match loaded {
-            Ok(detector) => Ok(Box::new(detector)),
-            Err(error) => Err(refused(&error)),
-        }
+        let bundle = Bundle::seeded(architecture, SALT, preprocessing).map_err(LoadError::from);
+        network(bundle.and_then(|bundle| TwoStream::from_bundle(bundle, &device)))
     }))
+}
+
+/// What was loaded, or how the process ends.
+fn network(loaded: Result<TwoStream, LoadError>) -> Result<Box<dyn ForgeryDetector>, Exit> {
+    let detector = loaded.map_err(|error| match &error {
+        LoadError::Bundle(_) => ExitReason::Refused.because(format_args!(
+            "worker.engine.model: {error} (it names a bundle's folder, such as `touchstone-train` and `touchstone model \
+             import` make)"
+        )),
+        LoadError::Detector(DetectorError::SelfTest(_)) => ExitReason::Refused.because(error),
+        LoadError::Device(_) => ExitReason::Unavailable.because(error),
+        LoadError::Detector(DetectorError::OutOfMemory { .. }) => ExitReason::Temporary.because(error),
+        LoadError::Detector(_) => ExitReason::Bug.because(error),
+    })?;
+    Ok(Box::new(detector))
 }
 
 pub(super) fn faces(config: &EngineConfig) -> Result<FaceFactory, Exit> {
@@ -67,14 +74,4 @@ fn device(config: &EngineConfig) -> Result<DeviceConfig, Exit> {
         threads: config.threads,
         batch_max: config.batch_max.unwrap_or(0),
     })
-}
-
-fn refused(error: &LoadError) -> Exit {
-    let reason = match error {
-        LoadError::Bundle(_) | LoadError::Detector(DetectorError::SelfTest(_)) => ExitReason::Refused,
-        LoadError::Device(_) => ExitReason::Unavailable,
-        LoadError::Detector(DetectorError::OutOfMemory { .. }) => ExitReason::Temporary,
-        LoadError::Detector(_) => ExitReason::Bug,
-    };
-    reason.because(error)
 }

@@ -1,71 +1,22 @@
 //! A user's folder of photos becomes a bundle that serves, whatever else lies in the folder, and a stop changes nothing.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use forensics::Frame;
 use models::{Bundle, DeviceConfig, TwoStream};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let weights = root().join(".deps/models/mtcnn.safetensors");
-    assert!(weights.exists(), "{}: `make torch` makes it", weights.display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_touchstone-train"));
-    command.args(arguments).arg("--face-detector").arg(weights).args(["--device", "cpu", "--threads", "1"]);
-    command
-}
-
-fn trainer(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("touchstone-train starts")
-}
-
-/// The name of a path as an argument.
-fn word(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// The astronaut under a light that only this person stands in: faces that the detector finds, and no near-duplicates.
-fn portrait(astronaut: &Frame, person: u32) -> Vec<u8> {
-    let (width, height) = (astronaut.width(), astronaut.height());
-    let (across, down) = (3.0 + (person % 6) as f32 * 0.9, 2.0 + (person / 6) as f32 * 1.2);
-    let mut picture = image::RgbImage::new(width, height);
-    for (x, y, pixel) in picture.enumerate_pixels_mut() {
-        let (u, v) = (x as f32 / width as f32, y as f32 / height as f32);
-        let light = 1.0 + 0.35 * (u * across * 6.3 + person as f32).sin() * (v * down * 6.3).cos();
-        let from = if person.is_multiple_of(2) { x } else { width - 1 - x };
-        *pixel =
-            image::Rgb(astronaut.pixel(from, y).map(|value| (f32::from(value) * light).min(255.0) as u8));
-    }
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("encoding into memory succeeds");
-    bytes.into_inner()
-}
-
-fn astronaut() -> Frame {
-    let sample = root().join(".deps/samples/astronaut.png");
-    let bytes = std::fs::read(sample).expect("`make setup` fetches the samples");
-    media::decode(&bytes, &media::DecodeLimits::default()).expect("the sample is a picture")
-}
+use crate::{command, portrait, root, said, trainer, word};
 
 /// 24 people, and what else lies in a folder.
 fn photos(folder: &Path) {
-    let samples = root().join(".deps/samples");
-    let astronaut = astronaut();
     for person in 0..24 {
-        std::fs::write(folder.join(format!("face-{person}.png")), portrait(&astronaut, person))
+        std::fs::write(folder.join(format!("face-{person}.png")), portrait(person))
             .expect("a temporary folder takes it");
     }
     std::fs::copy(folder.join("face-3.png"), folder.join("copy-of-3.png"))
         .expect("a temporary folder takes it");
-    std::fs::copy(samples.join("coffee.png"), folder.join("coffee.png"))
+    std::fs::copy(root().join(".deps/samples/coffee.png"), folder.join("coffee.png"))
         .expect("a temporary folder takes it");
     std::fs::write(folder.join("notes.txt"), "no picture").expect("a temporary folder takes it");
 }
@@ -203,10 +154,9 @@ fn given_forgeries_are_learned_from_beside_the_made_ones() {
         (folder.path().join("real"), folder.path().join("forged"), folder.path().join("out"));
     std::fs::create_dir(&real).unwrap();
     std::fs::create_dir(&forged).unwrap();
-    let astronaut = astronaut();
     let mut manifest = String::from("path,label,identity,manipulation\n");
     for person in 0..24 {
-        let bytes = portrait(&astronaut, person);
+        let bytes = portrait(person);
         std::fs::write(real.join(format!("face-{person}.png")), &bytes).unwrap();
         if person % 2 == 0 {
             let mut picture = image::load_from_memory(&bytes).unwrap().to_rgb8();
