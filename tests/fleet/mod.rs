@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use proto::topics::Topics;
 use proto::v1::Lane;
-use stream::StreamError;
 use stream::kafka::KafkaLog;
 use tempfile::TempDir;
 use testbed::{Kafka, Postgres, VersityGateway, until};
@@ -180,14 +179,6 @@ impl Fleet {
     /// The log, as the test itself reads it.
     pub fn log(&self) -> &KafkaLog {
         &self.log
-    }
-
-    /// Another client of the log, which remembers nothing of an outage.
-    ///
-    /// # Errors
-    /// While the broker does not answer.
-    pub async fn fresh_log(&self) -> Result<KafkaLog, StreamError> {
-        builder::reader(&self.settings).await
     }
 
     /// The topics in use.
