@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HEAVY: &[(&str, &[&str])] = &[
     ("tch", &["models", "trainer"]),
     ("torch-sys", &["models"]),
-    ("rdkafka", &["stream"]),
+    ("rdkafka", &["stream", "testbed"]),
     ("tokio-postgres", &["query"]),
     ("rusqlite", &["stream", "query"]),
     ("aws-sdk-s3", &["media"]),

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use proto::topics::Topics;
 use proto::v1::Lane;
-use stream::StreamError;
 use stream::kafka::KafkaLog;
 use tempfile::TempDir;
 use testbed::{Kafka, Postgres, VersityGateway, until};
@@ -182,14 +181,6 @@ impl Fleet {
         &self.log
     }
 
-    /// Another client of the log, which remembers nothing of an outage.
-    ///
-    /// # Errors
-    /// While the broker does not answer.
-    pub async fn fresh_log(&self) -> Result<KafkaLog, StreamError> {
-        builder::reader(&self.settings).await
-    }
-
     /// The topics in use.
     pub fn topics(&self) -> &Topics {
         &self.topics
@@ -212,13 +203,17 @@ impl Fleet {
         Ok(std::fs::rename(draft, file)?)
     }
 
-    /// SIGTERM to every service, workers first; how each ended.
-    pub fn drain(&mut self) -> Vec<String> {
+    /// Every service that was started, and not killed or asked to stop; workers first.
+    fn running(&mut self) -> impl Iterator<Item = &mut Service> {
         let services =
             self.workers.iter_mut().chain(&mut self.queries).chain(std::iter::once(&mut self.scheduler));
-        let mut running: Vec<&mut Service> = services.filter(|service| service.is_running()).collect();
+        services.filter(|service| service.is_running())
+    }
+
+    /// SIGTERM to every service, workers first; how each ended.
+    pub fn drain(&mut self) -> Vec<String> {
         let mut ends = Vec::new();
-        for service in &mut running {
+        for service in self.running() {
             let end = match service.has_ended() {
                 Some(end) => end,
                 None => service.drain(),
@@ -236,9 +231,7 @@ impl Fleet {
 
     /// Every service that was started, and not killed or asked to stop, runs: nobody covers for one that left.
     pub(crate) fn assert_alive(&mut self) {
-        let services =
-            self.workers.iter_mut().chain(&mut self.queries).chain(std::iter::once(&mut self.scheduler));
-        services.filter(|service| service.is_running()).for_each(Service::assert_alive);
+        self.running().for_each(Service::assert_alive);
     }
 
     /// How many media were submitted so far.
@@ -275,6 +268,15 @@ impl Fleet {
     /// Waits until the query of this number has a verdict of every media that was submitted.
     pub async fn known_to(&self, query: usize) {
         self.platforms[query].verdicts(&self.ids).await;
+    }
+}
+
+/// A test that fails says where each service stood, before the folder with their logs goes.
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.services().for_each(|service| eprintln!("{}", service.state()));
+        }
     }
 }
 

@@ -253,6 +253,16 @@ impl Service {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// What it counts and said last, for whoever wonders why a test failed.
+    pub(crate) fn state(&self) -> String {
+        let page = self.page("/metrics").map(|page| page.body).unwrap_or_default();
+        let told = page.lines().filter(|line| line.starts_with("touchstone_") && !line.ends_with(" 0"));
+        let counts: Vec<&str> = told.filter(|line| !line.contains("_bucket{")).collect();
+        let Self { name, lives, .. } = self;
+        let running = if self.is_running() { "runs" } else { "does not run" };
+        format!("== {name} {running} (life {lives})\n{}\n{}", counts.join("; "), self.tail())
+    }
+
     fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();

@@ -128,7 +128,6 @@ async fn a_worker_that_hung_too_long_publishes_nothing(fleet: &mut Fleet) {
             until("the zombie knows what it is", DEADLINE, || {
                 (fleet.worker(0).metric(FENCED, "") > known).then_some(())
             });
-            assert_eq!(fleet.worker(0).metric(FENCED, ""), known + 1.0, "one commit was refused");
         } else {
             // The broker has ended its transaction, as a newer holder of the slot would have: it leaves.
             let end = fleet.worker(0).ended();

@@ -185,6 +185,11 @@ pub(crate) fn is_group_fenced(code: Code) -> bool {
     )
 }
 
+/// Of those, whether it still knows the member, in another generation: the member may not have heard of it yet.
+pub(crate) fn is_old_generation(code: Code) -> bool {
+    matches!(code, Code::IllegalGeneration | Code::StaleMemberEpoch | Code::RebalanceInProgress)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::config::{KafkaSettings, SecurityProtocol};

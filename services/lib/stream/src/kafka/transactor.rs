@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::client::{Clients, Troubles};
 use super::delivery::{Outbox, Round, RoundEnd};
-use super::error::{Doing, code_of, is_fenced, is_group_fenced, told, told_code, words};
+use super::error::{Doing, code_of, is_fenced, is_group_fenced, is_old_generation, told, told_code, words};
 use super::records::Row;
 use crate::error::StreamError;
 
@@ -40,14 +40,28 @@ pub(crate) enum Attempt {
     Committed(Vec<i64>),
     /// Nothing of it is visible, nor will be.
     Aborted(StreamError),
-    /// The same, and the reason is that the group does not know the member, or not in this generation.
+    /// The same, and the reason is that the group does not know the member.
     GroupFenced(String),
+    /// The same: the group knows the member, in another generation.
+    OldGeneration(String),
     /// Nothing of it is or will be visible, once this instance has a successor.
     Broken(StreamError),
     /// It may have happened; the instance must have a successor before anybody can say.
     Unknown(String),
     /// A newer instance holds the slot.
     Fenced(String),
+}
+
+impl Attempt {
+    /// What it means that offsets were not taken, if it was the group that refused them.
+    pub(crate) fn refused(error: &KafkaError, why: String) -> Option<Self> {
+        let code = code_of(error)?;
+        is_group_fenced(code).then_some(if is_old_generation(code) {
+            Self::OldGeneration(why)
+        } else {
+            Self::GroupFenced(why)
+        })
+    }
 }
 
 /// What moves with the records: offsets of a group.
@@ -177,8 +191,7 @@ impl Transactor {
         }
         let Some(deadline) = open_until else { return Attempt::Broken(told) };
         match self.producer.abort_transaction(remaining(deadline)) {
-            Ok(()) if is_group_fenced(code) => Attempt::GroupFenced(words(error)),
-            Ok(()) => Attempt::Aborted(told),
+            Ok(()) => Attempt::refused(error, words(error)).unwrap_or(Attempt::Aborted(told)),
             Err(error) => match self.fencing(&error) {
                 Some(why) => fenced(why, told),
                 None => Attempt::Broken(told),
