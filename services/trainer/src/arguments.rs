@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::data::photos::Naming;
 use crate::forge::Manipulation;
-use crate::learner::Loss;
-use crate::photos::Naming;
+use crate::learn::learner::Loss;
 
 /// Trains, evaluates and calibrates Touchstone's two-stream network on forgeries made on the fly.
 #[derive(Debug, Parser)]

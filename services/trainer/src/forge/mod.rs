@@ -6,6 +6,7 @@
 mod colour;
 mod degrade;
 mod mask;
+pub(crate) mod pairs;
 mod picture;
 mod seam;
 
@@ -179,8 +180,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::faces::WIDE_SIDE;
     use crate::draw::Purpose;
-    use crate::faces::WIDE_SIDE;
 
     /// A face of smooth shades with fine grain, as large as a wide crop, with the template's landmarks.
     pub(crate) fn face(seed: u64) -> WideFace {

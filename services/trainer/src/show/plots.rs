@@ -4,7 +4,7 @@
 
 use forensics::{Calibration, Thresholds};
 
-use crate::metrics::{Estimate, Reliability, RocPoint, Scored};
+use crate::measure::metrics::{Estimate, Reliability, RocPoint, Scored};
 use canvas::{AUTHENTIC, Anchor, Area, Axis, Canvas, FAINT, FORGED, Panel, SERIES, Stroke, Words, width_of};
 
 pub(crate) mod canvas;
@@ -23,7 +23,7 @@ pub struct Curve<'a> {
 pub struct RocCurve<'a> {
     /// What the legend says.
     pub name: &'a str,
-    /// From (0, 0) to (1, 1): [`crate::metrics::Ranking::roc`].
+    /// From (0, 0) to (1, 1): [`crate::measure::metrics::Ranking::roc`].
     pub points: &'a [RocPoint],
     /// The area under it.
     pub auc: Estimate,

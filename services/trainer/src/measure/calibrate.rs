@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use forensics::{Calibration, Thresholds};
 use thiserror::Error;
 
-use crate::metrics::Scored;
+use crate::measure::metrics::Scored;
 
 /// What the fit aims at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

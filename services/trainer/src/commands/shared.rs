@@ -10,8 +10,8 @@ use models::{DeviceChoice, DeviceConfig, PrecisionChoice};
 use tch::{Device, Kind};
 
 use crate::arguments::Shared;
-use crate::faces::{Faces, Harvest, WIDE_BYTES};
-use crate::photos::Photo;
+use crate::data::faces::{Faces, Harvest, WIDE_BYTES};
+use crate::data::photos::Photo;
 use crate::progress::Progress;
 
 /// What training runs on.

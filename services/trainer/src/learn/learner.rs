@@ -262,7 +262,7 @@ mod tests {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
-    use crate::start::{Start, weights};
+    use crate::learn::start::{Start, weights};
 
     fn pace(loss: Loss) -> Pace {
         Pace { steps: 40, warm_up: 4, rate: 1e-3, decay: 0.05, loss, seed: 3 }

@@ -1,9 +1,14 @@
-//! Which command does what.
+//! What can be asked for, a file for each command; `train` is the story.
+
+mod evaluate;
+mod photo;
+mod preview;
+pub(crate) mod shared;
+mod train;
 
 use std::sync::atomic::AtomicBool;
 
 use crate::arguments::{Arguments, Command};
-use crate::{evaluate, photo, preview, train};
 
 /// Does what the command line says; `stop` set, it saves and returns.
 pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {

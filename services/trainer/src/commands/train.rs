@@ -14,26 +14,26 @@ use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
 use tch::Kind;
 
 use crate::arguments::{Preset, Shared, Train};
-use crate::calibrate::{Budgets, CalibrationError, Targets, platt, thresholds};
-use crate::card::{Statement, card};
-use crate::evaluate::model;
-use crate::exam::Exam;
+use crate::commands::evaluate::model;
+use crate::commands::shared::{self, Engine};
+use crate::data::material::Material;
+use crate::data::split::Side;
 use crate::files::{fill_whole, must_be_new, with_ending, write_whole};
+use crate::forge::pairs::Pairs;
 use crate::forge::{self, Manipulation};
-use crate::learner::{Learner, Loss, Pace};
-use crate::loader::Loader;
-use crate::material::Material;
-use crate::metrics::Ranking;
-use crate::pairs::Pairs;
-use crate::plots;
+use crate::learn::learner::{Learner, Loss, Pace};
+use crate::learn::loader::Loader;
+use crate::learn::run_folder::{Line, Run, Settings};
+use crate::learn::start::{self, Start};
+use crate::measure::calibrate::{Budgets, CalibrationError, Targets, platt, thresholds};
+use crate::measure::exam::Exam;
+use crate::measure::metrics::Ranking;
+use crate::measure::report::Judgement;
+use crate::measure::samples::{AUTHENTIC, Condition, Sample, scores};
 use crate::progress::Progress;
-use crate::record::{CARD, Finding, PICTURES, record};
-use crate::report::Judgement;
-use crate::run_folder::{Line, Run, Settings};
-use crate::samples::{AUTHENTIC, Condition, Sample, scores};
-use crate::shared::{self, Engine};
-use crate::split::Side;
-use crate::start::{self, Start};
+use crate::show::card::{Statement, card};
+use crate::show::plots;
+use crate::show::record::{CARD, Finding, PICTURES, record};
 
 /// Steps between lines of the log.
 const NOTE_EVERY: u64 = 20;
@@ -311,7 +311,7 @@ impl Meter {
         self.steps += 1;
     }
 
-    fn line(&self, done: u64, step: crate::learner::Step, images: usize, loader: &Loader) -> Line {
+    fn line(&self, done: u64, step: crate::learn::learner::Step, images: usize, loader: &Loader) -> Line {
         let seconds = self.started.elapsed().as_secs_f64();
         Line {
             step: done,

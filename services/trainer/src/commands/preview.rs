@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, ensure};
 
 use crate::arguments::{Preview, Shared};
+use crate::commands::shared;
+use crate::data::photos::photos;
+use crate::data::split::{Side, Split};
 use crate::files::write_whole;
 use crate::forge::Manipulation;
-use crate::pairs::Pairs;
-use crate::photos::photos;
-use crate::shared;
-use crate::sheet::{Mark, Sheet, Tile};
-use crate::split::{Side, Split};
+use crate::forge::pairs::Pairs;
+use crate::show::sheet::{Mark, Sheet, Tile};
 
 /// Side of a tile of the sheet, in pixels.
 const SIDE: usize = forensics::CROP_SIDE;

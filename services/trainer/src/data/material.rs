@@ -9,14 +9,14 @@ use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::{Shared, Train};
-use crate::exam::Exam;
-use crate::faces::Faces;
+use crate::commands::shared;
+use crate::data::faces::Faces;
+use crate::data::labels::{self, Labelled};
+use crate::data::photos::photos;
+use crate::data::split::{Side, Split};
 use crate::files::write_whole;
-use crate::labels::{self, Labelled};
-use crate::pairs::{Pairs, spread};
-use crate::photos::photos;
-use crate::shared;
-use crate::split::{Side, Split};
+use crate::forge::pairs::{Pairs, spread};
+use crate::measure::exam::Exam;
 
 /// Faces with their sides and labels.
 pub(crate) struct Material {

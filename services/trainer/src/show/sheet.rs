@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jpeg_encoder::{ColorType, Encoder, EncodingError, SamplingFactor};
 use thiserror::Error;
 
-use crate::plots::canvas::{AUTHENTIC, Anchor, Canvas, FORGED, Words};
+use crate::show::plots::canvas::{AUTHENTIC, Anchor, Canvas, FORGED, Words};
 
 /// What a tile's border says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,21 +10,22 @@ use models::bundle::{Bundle, Storage, write};
 use models::{PrecisionChoice, TwoStream, TwoStreamWeights};
 use tch::Kind;
 
+use super::shared;
 use crate::arguments::{Calibrate, Evaluate, Shared};
-use crate::calibrate::{Budgets, Targets, platt, temperature, thresholds};
-use crate::card::{Statement, card};
-use crate::exam::Exam;
-use crate::faces::{Face, Faces};
+use crate::data::faces::{Face, Faces};
+use crate::data::labels;
+use crate::data::photos::photos;
+use crate::data::split::Split;
 use crate::files::{fill_whole, must_be_new, write_whole};
-use crate::pairs::Pairs;
-use crate::photos::photos;
-use crate::pictures::{draw, worst};
+use crate::forge::pairs::Pairs;
+use crate::measure::calibrate::{Budgets, Targets, platt, temperature, thresholds};
+use crate::measure::exam::Exam;
+use crate::measure::report::Judgement;
+use crate::measure::samples::{Condition, Sample, scores};
 use crate::progress::Progress;
-use crate::record::{CARD, Finding, record};
-use crate::report::Judgement;
-use crate::samples::{Condition, Sample, scores};
-use crate::split::Split;
-use crate::{labels, shared};
+use crate::show::card::{Statement, card};
+use crate::show::pictures::{draw, worst};
+use crate::show::record::{CARD, Finding, record};
 
 /// Of evaluation draws: fixed, so that every bundle is judged on the same forgeries.
 const SEED: u64 = 20_261_127;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::forge::{Degradation, Manipulation};
-use crate::metrics::Scored;
+use crate::measure::metrics::Scored;
 
 /// What a sample went through before it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

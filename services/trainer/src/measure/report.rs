@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use forensics::{Calibration, Thresholds};
 use serde::Serialize;
 
-use crate::metrics::{Confusion, Estimate, Ranking, Resampling, Scored, bootstrap, confusion};
-use crate::samples::{AUTHENTIC, Condition, Sample, scores};
+use crate::measure::metrics::{Confusion, Estimate, Ranking, Resampling, Scored, bootstrap, confusion};
+use crate::measure::samples::{AUTHENTIC, Condition, Sample, scores};
 
 /// Judged samples, what their scores mean, and what all that amounts to.
 pub(crate) struct Judgement {

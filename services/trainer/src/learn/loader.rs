@@ -7,8 +7,8 @@ use anyhow::Result;
 use forensics::CROP_SIDE;
 use tch::{Kind, Tensor};
 
-use crate::ahead::Ahead;
-use crate::pairs::Pairs;
+use crate::forge::pairs::Pairs;
+use crate::learn::ahead::Ahead;
 
 /// One step's samples: faces first, then their forgeries in the same order.
 pub(crate) struct Batch {
@@ -62,7 +62,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::faces::tests::painted;
+    use crate::data::faces::tests::painted;
 
     fn batches(source: &Pairs, steps: Range<u64>, threads: usize) -> Vec<Tensor> {
         let mut loader = Loader::start(source, steps.clone(), 2, threads).unwrap();

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::faces::Face;
+use crate::data::faces::Face;
+use crate::data::similar::{self, Fingerprint, Index};
 use crate::files::write_whole;
-use crate::similar::{self, Fingerprint, Index};
 
 /// A side of the split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use forensics::{CROP_SIDE, Calibration};
 
-use crate::exam::Exam;
 use crate::files::write_whole;
-use crate::metrics::{Ranking, Scored};
-use crate::plots::{self, Group, Part, RocCurve};
-use crate::report::{Judgement, Share};
-use crate::samples::{Sample, scores};
-use crate::sheet::{Mark, Sheet, Tile};
+use crate::measure::exam::Exam;
+use crate::measure::metrics::{Ranking, Scored};
+use crate::measure::report::{Judgement, Share};
+use crate::measure::samples::{Sample, scores};
+use crate::show::plots::{self, Group, Part, RocCurve};
+use crate::show::sheet::{Mark, Sheet, Tile};
 
 /// A picture's file and what it shows.
 pub(crate) type Drawn = (&'static str, &'static str);
@@ -108,10 +108,10 @@ mod tests {
     use forensics::{CropBatch, DetectorError, Logit};
 
     use super::*;
-    use crate::faces::tests::painted;
-    use crate::pairs::Pairs;
+    use crate::data::faces::tests::painted;
+    use crate::forge::pairs::Pairs;
+    use crate::measure::samples::Condition;
     use crate::progress::Progress;
-    use crate::samples::Condition;
 
     #[test]
     fn the_sheet_shows_the_worst_of_each_class_and_pictures_stay_small() {

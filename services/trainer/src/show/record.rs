@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use models::bundle::{Interval, Manifest, Measured, amend};
 
-use crate::card::{Section, with_section};
 use crate::files::write_whole;
-use crate::metrics::Estimate;
-use crate::pictures::draw;
-use crate::report::{Alarms, Judgement, Report};
+use crate::measure::metrics::Estimate;
+use crate::measure::report::{Alarms, Judgement, Report};
+use crate::show::card::{Section, with_section};
+use crate::show::pictures::draw;
 
 /// What was measured, and on what.
 pub(crate) struct Finding<'a> {

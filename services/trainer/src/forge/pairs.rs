@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
+use crate::data::faces::{Faces, WIDE_SIDE};
 use crate::draw::{Draw, Purpose};
-use crate::faces::{Faces, WIDE_SIDE};
 use crate::forge::{Degradation, Forged, Manipulation, Picture, Recipe, View};
 
 /// A face and its forgery, u8 RGB `[256, 256, 3]` each.
@@ -215,8 +215,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::faces::Face;
-    use crate::faces::tests::painted;
+    use crate::data::faces::Face;
+    use crate::data::faces::tests::painted;
 
     #[test]
     fn an_epoch_shows_every_face_once_and_every_kind_of_forgery_comes() {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::files::write_whole;
-use crate::learner::{Learner, Pace};
+use crate::learn::learner::{Learner, Pace};
 
 /// A run's folder, held by one process.
 pub(crate) struct Run {
@@ -79,7 +79,7 @@ impl Run {
             "{shown} holds a checkpoint: --resume goes on from it, another --run starts anew"
         );
         if resume && !checkpoint {
-            crate::shared::say("no checkpoint yet: this run begins with its first step");
+            crate::commands::shared::say("no checkpoint yet: this run begins with its first step");
         }
         Ok(Self { folder: folder.to_owned(), log: None, _lock: lock })
     }

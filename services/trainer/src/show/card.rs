@@ -3,7 +3,7 @@
 use forensics::Calibration;
 use models::bundle::Manifest;
 
-use crate::report::Report;
+use crate::measure::report::Report;
 
 /// What only the person who trains can say.
 pub(crate) struct Statement<'a> {
@@ -104,7 +104,7 @@ const LIMITS: &str = "\n## What it is not\n\n\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Judgement;
+    use crate::measure::report::Judgement;
 
     #[test]
     fn a_section_takes_the_place_of_its_own_kind_and_nothing_else_moves() {

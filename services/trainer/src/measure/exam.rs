@@ -8,13 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use forensics::{CropBatch, DetectorError, Logit};
 
-use crate::ahead::Ahead;
-use crate::faces::Faces;
+use crate::data::faces::Faces;
+use crate::data::labels::Labelled;
+use crate::forge::pairs::Pairs;
 use crate::forge::{Degradation, Manipulation, View};
-use crate::labels::Labelled;
-use crate::pairs::Pairs;
+use crate::learn::ahead::Ahead;
+use crate::measure::samples::{AUTHENTIC, Condition, Sample};
 use crate::progress::Progress;
-use crate::samples::{AUTHENTIC, Condition, Sample};
 
 /// Scores crops: the logits of a batch, in its order.
 pub(crate) type Judge<'a> = dyn FnMut(&CropBatch) -> Result<Vec<Logit>, DetectorError> + 'a;
@@ -201,7 +201,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::faces::tests::painted;
+    use crate::data::faces::tests::painted;
 
     /// A crop's mean brightness as its logit, so that a picture made again can be known by it.
     fn brightness(crops: &CropBatch) -> Result<Vec<Logit>, DetectorError> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::photos::{Naming, Photo, stem};
-use crate::samples::AUTHENTIC;
+use crate::data::photos::{Naming, Photo, stem};
+use crate::measure::samples::AUTHENTIC;
 
 /// What a manifest says of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::data::photos::{Photo, stem};
+use crate::data::similar::Fingerprint;
 use crate::files::write_whole;
 use crate::forge::{Picture, WideFace};
-use crate::photos::{Photo, stem};
 use crate::progress::Progress;
-use crate::similar::Fingerprint;
 
 /// Pixels of surroundings on each side: what rotation, scale and shift of the augmentation reach, but for the last pixels of
 /// their extremes, where the edge is repeated.

@@ -1,0 +1,8 @@
+//! Photos become faces on one side of a split.
+
+pub(crate) mod faces;
+pub(crate) mod labels;
+pub(crate) mod material;
+pub(crate) mod photos;
+pub(crate) mod similar;
+pub(crate) mod split;
