@@ -21,7 +21,14 @@ fn the_default_model_is_whole_small_and_calibrated() {
     };
     assert!(said("verify").contains("reproduces the golden vectors"));
     let manifest = said("inspect");
-    for fact in ["sigmoid(", "forged at or above", "Apache-2.0", "mtcnn-facenet-2.6.0"] {
+    for fact in [
+        "sigmoid(",
+        "forged at or above",
+        "Apache-2.0",
+        "mtcnn-facenet-2.6.0",
+        "AUC self-blended",
+        "false alarms",
+    ] {
         assert!(manifest.contains(fact), "{fact} is not in:\n{manifest}");
     }
     let bytes = bytes(&folder);
