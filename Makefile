@@ -60,12 +60,13 @@ trainer: setup $(FACES) ## touchstone-train, which makes models of your own phot
 	@$(CARGO) $(BUILD)
 	@echo "built: $(OUT)/touchstone-train, $(OUT)/touchstone"
 
-model: setup $(FACES) ## models/default anew, of PHOTOS=folder: hours on two cores; a second call goes on after a stop
+model: setup $(FACES) ## models/default anew, of PHOTOS=folder, and its test: hours on two cores; a second call goes on after a stop
 	@[ -n "$(PHOTOS)" ] || { echo "make model PHOTOS=folder: the photos to learn from, named by the person" >&2; exit 64; }
 	@$(CARGO) $(BUILD)
 	@$(OUT)/touchstone-train train --real "$(PHOTOS)" --out models/default \
 	  --run .deps/train/default.run --resume --preset mini --precision bf16 --steps 6000 --batch 16 --seed 1 \
 	  --name two-stream-mini --bundle-version 1 --licence Apache-2.0 --data-statement "$(PORTRAITS)"
+	@$(OUT)/touchstone-train evaluate models/default "$(PHOTOS)" --card
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests
