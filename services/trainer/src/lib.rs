@@ -14,15 +14,17 @@
 //! draws of one identity are not independent, so whatever claims an interval resamples by identity; the test side is
 //! decided by names before any training and touched once.
 
+mod ahead;
 mod arguments;
+mod chance;
 mod commands;
 mod data;
-mod draw;
 mod files;
 pub mod forge;
 mod learn;
 pub mod measure;
 mod progress;
+mod shared;
 pub mod show;
 
 pub use arguments::Arguments;

@@ -10,7 +10,6 @@ use models::bundle::{Bundle, Storage, write};
 use models::{PrecisionChoice, TwoStream, TwoStreamWeights};
 use tch::Kind;
 
-use super::shared;
 use crate::arguments::{Calibrate, Evaluate, Shared};
 use crate::data::faces::{Face, Faces};
 use crate::data::labels;
@@ -23,6 +22,7 @@ use crate::measure::exam::Exam;
 use crate::measure::report::Judgement;
 use crate::measure::samples::{Condition, Sample, scores};
 use crate::progress::Progress;
+use crate::shared;
 use crate::show::card::{Statement, card};
 use crate::show::pictures::{draw, worst};
 use crate::show::record::{CARD, Finding, record};

@@ -1,9 +1,8 @@
 //! What can be asked for, a file for each command; `train` is the story.
 
 mod evaluate;
-mod photo;
+mod forge;
 mod preview;
-pub(crate) mod shared;
 mod train;
 
 use std::sync::atomic::AtomicBool;
@@ -16,7 +15,7 @@ pub fn run(arguments: Arguments, stop: &AtomicBool) -> anyhow::Result<()> {
         Command::Train(what) => train::train(&what, &arguments.shared, stop),
         Command::Evaluate(what) => evaluate::evaluate(&what, &arguments.shared, stop),
         Command::Calibrate(what) => evaluate::calibrate(&what, &arguments.shared, stop),
-        Command::Forge(what) => photo::forge(&what, &arguments.shared, stop),
+        Command::Forge(what) => forge::forge(&what, &arguments.shared, stop),
         Command::Preview(what) => preview::preview(&what, &arguments.shared, stop),
     }
 }

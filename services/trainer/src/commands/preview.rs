@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, ensure};
 
 use crate::arguments::{Preview, Shared};
-use crate::commands::shared;
 use crate::data::photos::photos;
 use crate::data::split::{Side, Split};
 use crate::files::write_whole;
 use crate::forge::Manipulation;
 use crate::forge::pairs::Pairs;
+use crate::shared;
 use crate::show::sheet::{Mark, Sheet, Tile};
 
 /// Side of a tile of the sheet, in pixels.

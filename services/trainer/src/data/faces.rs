@@ -12,8 +12,8 @@ use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::data::near_duplicates::Fingerprint;
 use crate::data::photos::{Photo, stem};
-use crate::data::similar::Fingerprint;
 use crate::files::write_whole;
 use crate::forge::{Picture, WideFace};
 use crate::progress::Progress;

@@ -2,7 +2,6 @@
 
 pub(crate) mod faces;
 pub(crate) mod labels;
-pub(crate) mod material;
+pub(crate) mod near_duplicates;
 pub(crate) mod photos;
-pub(crate) mod similar;
 pub(crate) mod split;

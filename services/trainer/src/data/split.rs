@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data::faces::Face;
-use crate::data::similar::{self, Fingerprint, Index};
+use crate::data::near_duplicates::{self, Fingerprint, Index};
 use crate::files::write_whole;
 
 /// A side of the split.

@@ -6,7 +6,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::colour::luminance;
 use super::picture::{Picture, Similarity};
-use crate::draw::{Draw, Purpose};
+use crate::chance::{Draw, Purpose};
 
 /// Where the network looks: how the input is cut out of a wide crop.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use forensics::Point;
 use serde::{Deserialize, Serialize};
 
-use crate::draw::Draw;
+use crate::chance::Draw;
 use colour::ColourShift;
 pub(crate) use degrade::{Degradation, View, jpeg};
 use mask::{FaceFrame, Region};
@@ -180,8 +180,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::chance::Purpose;
     use crate::data::faces::WIDE_SIDE;
-    use crate::draw::Purpose;
 
     /// A face of smooth shades with fine grain, as large as a wide crop, with the template's landmarks.
     pub(crate) fn face(seed: u64) -> WideFace {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
+use crate::chance::{Draw, Purpose};
 use crate::data::faces::{Faces, WIDE_SIDE};
-use crate::draw::{Draw, Purpose};
 use crate::forge::{Degradation, Forged, Manipulation, Picture, Recipe, View};
 
 /// A face and its forgery, u8 RGB `[256, 256, 3]` each.

@@ -7,8 +7,8 @@ use anyhow::Result;
 use forensics::CROP_SIDE;
 use tch::{Kind, Tensor};
 
+use crate::ahead::Ahead;
 use crate::forge::pairs::Pairs;
-use crate::learn::ahead::Ahead;
 
 /// One step's samples: faces first, then their forgeries in the same order.
 pub(crate) struct Batch {

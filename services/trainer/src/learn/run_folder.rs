@@ -79,7 +79,7 @@ impl Run {
             "{shown} holds a checkpoint: --resume goes on from it, another --run starts anew"
         );
         if resume && !checkpoint {
-            crate::commands::shared::say("no checkpoint yet: this run begins with its first step");
+            crate::shared::say("no checkpoint yet: this run begins with its first step");
         }
         Ok(Self { folder: folder.to_owned(), log: None, _lock: lock })
     }

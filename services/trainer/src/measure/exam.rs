@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use forensics::{CropBatch, DetectorError, Logit};
 
+use crate::ahead::Ahead;
 use crate::data::faces::Faces;
 use crate::data::labels::Labelled;
 use crate::forge::pairs::Pairs;
 use crate::forge::{Degradation, Manipulation, View};
-use crate::learn::ahead::Ahead;
 use crate::measure::samples::{AUTHENTIC, Condition, Sample};
 use crate::progress::Progress;
 

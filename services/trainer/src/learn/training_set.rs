@@ -9,7 +9,6 @@ use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::{Shared, Train};
-use crate::commands::shared;
 use crate::data::faces::Faces;
 use crate::data::labels::{self, Labelled};
 use crate::data::photos::photos;
@@ -17,6 +16,7 @@ use crate::data::split::{Side, Split};
 use crate::files::write_whole;
 use crate::forge::pairs::{Pairs, spread};
 use crate::measure::exam::Exam;
+use crate::shared;
 
 /// Faces with their sides and labels.
 pub(crate) struct Material {

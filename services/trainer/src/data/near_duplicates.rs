@@ -140,7 +140,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::draw::{Draw, Purpose};
+    use crate::chance::{Draw, Purpose};
     use crate::forge::Degradation;
     use crate::forge::tests::face;
 

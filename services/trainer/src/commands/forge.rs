@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use image::{ImageFormat, RgbImage};
 
 use crate::arguments::{Forge, Shared};
-use crate::commands::shared;
+use crate::chance::{Draw, Purpose};
 use crate::data::faces::whole;
-use crate::draw::{Draw, Purpose};
 use crate::files::write_whole;
 use crate::forge::{Manipulation, Picture, Recipe, WideFace, jpeg};
 use crate::progress::Progress;
+use crate::shared;
 
 /// Of a JPEG (chosen): it shall show the forgery's traces, not its own.
 const QUALITY: u8 = 95;
