@@ -273,6 +273,7 @@ impl Fleet {
 
 /// A test that fails says where each service stood, before the folder with their logs goes.
 impl Drop for Fleet {
+    #[allow(clippy::print_stderr, reason = "the test's own output is where it is looked for")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.services().for_each(|service| eprintln!("{}", service.state()));
