@@ -23,7 +23,7 @@ use crate::learn::learner::{Learner, Loss, Pace};
 use crate::learn::loader::Loader;
 use crate::learn::run_folder::{Line, Run, Settings};
 use crate::learn::start::{self, Start};
-use crate::learn::training_set::Material;
+use crate::learn::training_set::TrainingSet;
 use crate::measure::calibrate::{Budgets, CalibrationError, Targets, platt, thresholds};
 use crate::measure::exam::Exam;
 use crate::measure::metrics::Ranking;
@@ -55,7 +55,7 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     let folder = what.run.clone().unwrap_or_else(|| with_ending(&what.out, ".run"));
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
-    let material = Material::gather(what, &folder, with, stop)?;
+    let material = TrainingSet::gather(what, &folder, with, stop)?;
     let settings = settings(what, &engine, &material);
     let first = what.init.clone().map_or(Start::Chance, Start::From);
     let first = start::weights(&first, architecture(what.preset), what.seed as i64)?;
@@ -74,7 +74,7 @@ struct Session<'a> {
     what: &'a Train,
     with: &'a Shared,
     settings: Settings,
-    material: Material,
+    material: TrainingSet,
     engine: Engine,
     folder: PathBuf,
     stop: &'a AtomicBool,
@@ -268,7 +268,7 @@ pub(crate) fn architecture(preset: Preset) -> Architecture {
     }
 }
 
-fn settings(what: &Train, engine: &Engine, material: &Material) -> Settings {
+fn settings(what: &Train, engine: &Engine, material: &TrainingSet) -> Settings {
     let (share, most) = WARM_UP;
     let warm_up = ((what.steps as f64 * share) as u64).min(most);
     Settings {

@@ -155,7 +155,7 @@ fn rule() -> String {
 fn sides(faces: &[Face]) -> Vec<Side> {
     let named: Vec<(&str, Fingerprint)> =
         faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
-    let groups = similar::groups(&named);
+    let groups = near_duplicates::groups(&named);
     let mut first_names: HashMap<usize, &str> = HashMap::new();
     for (group, (name, _)) in groups.iter().zip(&named) {
         first_names.entry(*group).and_modify(|first| *first = (*first).min(name)).or_insert(name);

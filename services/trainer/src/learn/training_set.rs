@@ -19,7 +19,7 @@ use crate::measure::exam::Exam;
 use crate::shared;
 
 /// Faces with their sides and labels.
-pub(crate) struct Material {
+pub(crate) struct TrainingSet {
     faces: Arc<Faces>,
     pub(crate) split: Split,
     /// What every picture is, where a manifest was given; empty where none was.
@@ -31,7 +31,7 @@ const FACES_MIN: usize = 8;
 /// Labelled pictures of a validation at most: a minute on two cores. Chosen.
 const LABELLED_MAX: usize = 500;
 
-impl Material {
+impl TrainingSet {
     /// Finds the faces, keeps them in `folder`, and writes there who stands on which side.
     pub(crate) fn gather(what: &Train, folder: &Path, with: &Shared, stop: &AtomicBool) -> Result<Self> {
         let mut labels = match &what.pairs {
