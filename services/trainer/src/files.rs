@@ -39,9 +39,9 @@ pub(crate) fn must_be_new(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The path with something added to its name.
+/// The path with something added to its name, whether or not it ends with a slash.
 pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.components().collect::<PathBuf>().into_os_string();
     name.push(ending);
     name.into()
 }
@@ -53,7 +53,8 @@ mod tests {
     #[test]
     fn a_folder_is_there_when_it_is_filled_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("bundle");
+        // As a shell completes it.
+        let out = folder.path().join("bundle/");
         let fill = |words: &'static str| {
             move |new: &Path| {
                 fs::create_dir(new)?;

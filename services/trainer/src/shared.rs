@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use forensics::{CropMode, ForgeryDetector};
 use models::device::Placement;
 use models::face_detector::Mtcnn;
-use models::{DeviceChoice, DeviceConfig, PrecisionChoice};
+use models::{DeviceChoice, DeviceConfig, PrecisionChoice, TwoStream};
 use tch::{Device, Kind};
 
 use crate::arguments::Shared;
@@ -72,7 +73,14 @@ pub(crate) fn faces(
     }
     let (faces, harvest) = Faces::find(photos, folder, &mut detector, &Progress::new("faces", stop))?;
     harvest.report().iter().for_each(|line| say(line));
-    say(&format!("{} people", faces.people().iter().max().map_or(0, |last| last + 1)));
+    let people = faces.people().iter().max().map_or(0, |last| *last as usize + 1);
+    say(&format!("{people} people"));
+    if people < faces.names() {
+        let more = faces.names() - people;
+        say(&format!(
+            "{more} names share nearly the same photo with another, and count as one person with it"
+        ));
+    }
     Ok((faces, harvest))
 }
 
@@ -83,6 +91,20 @@ pub(crate) fn detector(with: &Shared) -> Result<Mtcnn> {
     Mtcnn::load(path, &config).with_context(|| {
         format!("{}: `make trainer` makes it; --face-detector names another", path.display())
     })
+}
+
+/// The bundle as it is served, checked.
+pub(crate) fn model(folder: &Path, with: &Shared) -> Result<TwoStream> {
+    let config = config(with, PrecisionChoice::Auto)?;
+    let model = TwoStream::load(folder, &config).with_context(|| folder.display().to_string())?;
+    let crop = model.preprocessing().crop;
+    ensure!(
+        crop == CropMode::Aligned,
+        "{}: it judges {} crops, and only aligned ones are made here: name a bundle for those",
+        folder.display(),
+        crop.as_str()
+    );
+    Ok(model)
 }
 
 /// What was asked for, on standard output.

@@ -19,10 +19,10 @@ const SIDE: usize = forensics::CROP_SIDE;
 
 /// Pairs as training draws them: above the face, below its forgery.
 pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Result<()> {
-    let photos = photos(&what.real, with.identity)?;
+    let photos = photos(&what.real, with.naming(None))?;
     let (faces, harvest) = shared::faces(&photos, what.faces.as_deref(), with, stop)?;
     harvest.at_least(2)?;
-    let members = Split::of(&faces.faces).members(Side::Train);
+    let members = Split::of(&faces.faces, with.naming(None)).members(Side::Train);
     ensure!(members.len() >= 2, "too few people to learn from: more photos are needed");
     let pairs = Pairs::new(Arc::new(faces), members, what.seed);
     let mut sheet =

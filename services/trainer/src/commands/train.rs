@@ -14,7 +14,6 @@ use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
 use tch::Kind;
 
 use crate::arguments::{Preset, Shared, Train};
-use crate::commands::evaluate::model;
 use crate::data::split::Side;
 use crate::files::{fill_whole, must_be_new, with_ending, write_whole};
 use crate::forge::pairs::Pairs;
@@ -33,7 +32,7 @@ use crate::progress::Progress;
 use crate::shared::{self, Engine};
 use crate::show::card::{Statement, card};
 use crate::show::plots;
-use crate::show::record::{CARD, Finding, PICTURES, record};
+use crate::show::record::{CARD, Finding, PICTURES, TRAINING, record};
 
 /// Steps between lines of the log.
 const NOTE_EVERY: u64 = 20;
@@ -140,11 +139,18 @@ impl Session<'_> {
                 );
             })?;
             split.write(new)?;
-            let training = format!("{PICTURES}/training.svg");
             std::fs::create_dir_all(new.join(PICTURES))?;
-            write_whole(&new.join(&training), curves(&run.lines()?).as_bytes())?;
+            write_whole(&new.join(TRAINING), curves(&run.lines()?).as_bytes())?;
             let (data, command) = (&*what.data_statement, &*self.with.line);
-            let statement = Statement { data, split: &split.rule, command, training: Some(&training) };
+            let statement = Statement {
+                data,
+                split: &format!("{} ({})", split.rule, self.material.counts()),
+                command,
+                training: TRAINING,
+                speed: &speed(&run.lines()?),
+                given: self.material.given(Side::Train).len(),
+                begun: what.init.is_some(),
+            };
             write_whole(&new.join(CARD), card(&manifest, &statement).as_bytes())?;
             let (on, words) = ("the validation side", "the calibration was fitted on them");
             record(new, &Finding { on, words, command, judgement: &judgement })?;
@@ -182,7 +188,7 @@ impl Session<'_> {
     /// The bundle in `folder`, judged on the validation side, and what its scores mean. A stop ends it: the last checkpoint
     /// holds all steps.
     fn calibrated(&self, folder: &Path) -> Result<Judgement> {
-        let mut model = model(folder, self.with)?;
+        let mut model = shared::model(folder, self.with)?;
         let faces = self.validated(CALIBRATION_SAMPLES_MAX as usize);
         let samples = Exam::forged(faces, self.calibration_draws()).judged(
             &[Condition::AsDrawn],
@@ -331,6 +337,15 @@ fn bar(steps: u64, done: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.reset_eta();
     bar
+}
+
+/// How fast it went, and for how much of the time the device waited for samples: means over the log's lines.
+fn speed(lines: &[Line]) -> String {
+    let told: Vec<(f64, f64)> =
+        lines.iter().filter_map(|line| Some((line.images_per_second?, line.waiting?))).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| told.iter().map(of).sum::<f64>() / told.len().max(1) as f64;
+    let (images, waiting) = (mean(|line| line.0), 100.0 * mean(|line| line.1));
+    format!("{images:.1} images/s, of which samples were waited for {waiting:.2} % of the time")
 }
 
 fn curves(lines: &[Line]) -> String {

@@ -12,7 +12,7 @@ use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::near_duplicates::Fingerprint;
+use crate::data::near_duplicates::{self, Fingerprint};
 use crate::data::photos::{Photo, stem};
 use crate::files::write_whole;
 use crate::forge::{Picture, WideFace};
@@ -145,13 +145,23 @@ impl Faces {
         Ok((Self { faces: search.faces, pixels }, search.harvest))
     }
 
-    /// For each face the number of its person, by the order of the names.
+    /// For each face the number of its person; names that share a near-duplicate photo are one person.
     pub(crate) fn people(&self) -> Vec<u32> {
-        let mut names: Vec<&str> = self.faces.iter().map(|face| &*face.identity).collect();
-        names.sort_unstable();
-        names.dedup();
-        let numbers: HashMap<&str, u32> = names.into_iter().zip(0..).collect();
-        self.faces.iter().map(|face| numbers[&*face.identity]).collect()
+        let named: Vec<_> = self.faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
+        let groups = near_duplicates::groups(&named);
+        let mut numbers = HashMap::new();
+        groups
+            .into_iter()
+            .map(|group| {
+                let next = numbers.len() as u32;
+                *numbers.entry(group).or_insert(next)
+            })
+            .collect()
+    }
+
+    /// How many names there are.
+    pub(crate) fn names(&self) -> usize {
+        self.faces.iter().map(|face| &*face.identity).collect::<HashSet<&str>>().len()
     }
 
     /// Reads a face's pixels.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 /// A photo and the person it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,10 @@ pub(crate) struct Photo {
 
 /// Which name tells whose photo it is. One photo a person and one folder a person look alike from outside, so it is said,
 /// not guessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Naming {
+    #[default]
     /// The file's, without its ending: `ada.jpg` shows ada, in whatever folder.
     File,
     /// The folder's that it lies in: `ada/1.jpg` shows ada (as in LFW or VGGFace2).

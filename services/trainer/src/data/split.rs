@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::faces::Face;
 use crate::data::near_duplicates::{self, Fingerprint, Index};
+use crate::data::photos::Naming;
 use crate::files::write_whole;
 
 /// A side of the split.
@@ -28,6 +29,9 @@ pub(crate) enum Side {
 pub(crate) struct Split {
     /// How sides are decided, for people.
     pub(crate) rule: String,
+    /// Which name told whose photo it is: who asks again asks by the same.
+    #[serde(default)]
+    pub(crate) naming: Naming,
     pub(crate) faces: Vec<Placed>,
     /// Whom the bundle that training started from knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -48,14 +52,14 @@ pub(crate) struct Placed {
 }
 
 impl Split {
-    pub(crate) fn of(faces: &[Face]) -> Self {
+    pub(crate) fn of(faces: &[Face], naming: Naming) -> Self {
         let placed = |(side, face): (Side, &Face)| Placed {
             side,
             identity: short(&face.identity),
             photo: face.fingerprint,
         };
         let faces = sides(faces).into_iter().zip(faces).map(placed).collect();
-        Self { rule: rule(), faces, inherited: Vec::new() }
+        Self { rule: rule(), naming, faces, inherited: Vec::new() }
     }
 
     /// What the bundle in `folder` says of whom it knows; `None`: nothing.
@@ -73,11 +77,13 @@ impl Split {
         write_whole(&folder.join(FILE), serde_json::to_string(self)?.as_bytes())
     }
 
-    /// Takes over whom `parent` knows; those of `faces` are not tested with.
+    /// Takes over whom `parent` knows; those of `faces` are not tested with, and whom it learned from nothing is validated
+    /// with.
     pub(crate) fn inherit(&mut self, faces: &[Face], parent: &Self) {
-        let acquainted = parent.known();
+        let (known, learned) = (parent.known(), parent.on(|side| side == Side::Train));
         for (placed, face) in self.faces.iter_mut().zip(faces) {
-            if placed.side == Side::Test && acquainted.has(face) {
+            let tested = placed.side == Side::Test && known.has(face);
+            if tested || placed.side == Side::Validation && learned.has(face) {
                 placed.side = Side::Train;
             }
         }
@@ -105,9 +111,14 @@ impl Split {
 
     /// Everybody who was learned from or validated with.
     pub(crate) fn known(&self) -> Known<'_> {
-        let known = self.faces.iter().filter(|placed| placed.side != Side::Test).chain(&self.inherited);
-        let identities = known.clone().map(|placed| &*placed.identity).collect();
-        Known { identities, photos: Index::of(known.map(|placed| placed.photo)) }
+        self.on(|side| side != Side::Test)
+    }
+
+    fn on(&self, wanted: impl Fn(Side) -> bool) -> Known<'_> {
+        let known: Vec<&Placed> =
+            self.faces.iter().chain(&self.inherited).filter(|placed| wanted(placed.side)).collect();
+        let identities = known.iter().map(|placed| &*placed.identity).collect();
+        Known { identities, photos: Index::of(known.iter().map(|placed| placed.photo)) }
     }
 
     /// Changes with any face or side.
@@ -150,8 +161,8 @@ fn rule() -> String {
     )
 }
 
-/// The side of each face by [`rule`]: a function of the names alone, so that neither order nor number of the photos nor any
-/// result can move an identity.
+/// The side of each face by [`rule`]: a function of the names, so that neither order nor number of the photos nor any result
+/// can move an identity. Only a photo that makes one person of two can.
 fn sides(faces: &[Face]) -> Vec<Side> {
     let named: Vec<(&str, Fingerprint)> =
         faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
@@ -202,13 +213,19 @@ mod tests {
             (from..to).map(|i| face(&format!("p{i}"), (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
         };
         let (old, new) = (people(0, 100), people(50, 150));
-        let parent = Split::of(&old);
+        let parent = Split::of(&old, Naming::File);
         let known = parent.known();
-        let mut child = Split::of(&new);
+        let mut child = Split::of(&new, Naming::File);
+        // As if another naming had put them elsewhere.
+        child.faces.iter_mut().step_by(3).for_each(|placed| placed.side = Side::Validation);
         child.inherit(&new, &parent);
+        let learned = parent.on(|side| side == Side::Train);
         for (place, face) in new.iter().enumerate() {
-            assert!(child.faces[place].side != Side::Test || !known.has(face), "{}", face.identity);
+            let side = child.faces[place].side;
+            assert!(side != Side::Test || !known.has(face), "{}", face.identity);
+            assert!(side != Side::Validation || !learned.has(face), "{}", face.identity);
         }
+        assert!(child.faces.iter().any(|placed| placed.side == Side::Validation), "others stay");
         let before = child.known();
         assert!(old.iter().all(|face| before.has(face) == known.has(face) || new.contains(face)));
         let tested: Vec<&Face> = new.iter().filter(|face| !before.has(face)).collect();

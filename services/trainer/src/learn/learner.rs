@@ -343,6 +343,62 @@ mod tests {
         }
     }
 
+    #[test]
+    fn losses_are_what_their_formulas_say() {
+        let _alone = alone();
+        let rows = [[0.2f64, -0.1], [0.5, 0.3], [-1.0, 0.4]];
+        let labels = [0usize, 1, 1];
+        let mean = |scale: f64, margin: f64| {
+            let one = |(row, label): (&[f64; 2], &usize)| {
+                let mine = scale * (row[*label] - margin);
+                let others = scale * row[1 - label];
+                (1.0 + (others - mine).exp()).ln()
+            };
+            rows.iter().zip(&labels).map(one).sum::<f64>() / 3.0
+        };
+        let logits = Tensor::from_slice(&rows.concat()).view([3, 2]).to_kind(Kind::Float);
+        let labels = Tensor::from_slice(&labels.map(|label| label as i64));
+        for (loss, expected) in [(Loss::CrossEntropy, mean(1.0, 0.0)), (Loss::AmSoftmax, mean(30.0, 0.45))] {
+            let found = f64::try_from(learner(loss).loss(&logits, &labels).unwrap()).unwrap();
+            assert!((found - expected).abs() < 1e-4, "{loss:?}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_too_long_is_shrunk() {
+        let _alone = alone();
+        let mut learner = learner(Loss::AmSoftmax);
+        let (pixels, labels) = batch(0);
+        let told = learner.learn(&pixels, &labels).unwrap().gradient;
+        assert!(told > GRADIENT_MAX, "{told}: the test needs a steep place");
+        // After one step a first moment is a tenth of what arrived.
+        let squares = learner
+            .moments
+            .values()
+            .map(|[first, _]| f64::try_from((first / (1.0 - BETAS[0])).square().sum(Kind::Double)).unwrap());
+        let arrived = squares.sum::<f64>().sqrt();
+        assert!((arrived - GRADIENT_MAX).abs() < 1e-2, "{arrived}");
+    }
+
+    #[test]
+    fn a_step_in_bf16_is_nearly_one_in_f32() {
+        let _alone = alone();
+        let first = weights(&Start::Chance, Architecture::new(13, 2).unwrap(), 5).unwrap();
+        let (pixels, labels) = batch(0);
+        let [whole, halved] = [Kind::Float, Kind::BFloat16].map(|kind| {
+            let mut learner = Learner::new(&first, pace(Loss::CrossEntropy), Device::Cpu, kind).unwrap();
+            let step = learner.learn(&pixels, &labels).unwrap();
+            for (name, tensor) in learner.state().unwrap() {
+                let finite = i64::try_from(tensor.isfinite().all()).unwrap();
+                assert_eq!(finite, 1, "{name} in {kind:?}");
+                assert!(tensor.kind() == Kind::Float || name == "step", "{name} is kept whole");
+            }
+            step
+        });
+        assert!((whole.loss - halved.loss).abs() < 0.05 * whole.loss, "{whole:?} {halved:?}");
+        assert!((whole.gradient - halved.gradient).abs() < 0.3 * whole.gradient, "{whole:?} {halved:?}");
+    }
+
     /// Against PyTorch's own, through tch, on a bowl that is steep in one direction and flat in another.
     #[test]
     fn a_step_is_the_librarys_adamw() {

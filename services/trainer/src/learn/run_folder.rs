@@ -40,6 +40,29 @@ pub(crate) struct Settings {
     pub(crate) given: Option<String>,
 }
 
+impl Settings {
+    /// What differs, for people: `batch: 16 there, 8 here`.
+    fn other_than(&self, kept: &Self) -> Result<Vec<String>> {
+        let [there, here] = [kept, self].map(serde_json::to_value);
+        let mut other = Vec::new();
+        differing("", &there?, &here?, &mut other);
+        Ok(other)
+    }
+}
+
+fn differing(name: &str, there: &Value, here: &Value, other: &mut Vec<String>) {
+    let (Value::Object(old), Value::Object(new)) = (there, here) else {
+        if there != here {
+            other.push(format!("{name}: {there} there, {here} here"));
+        }
+        return;
+    };
+    for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+        let value = |of: &serde_json::Map<String, Value>| of.get(name).cloned().unwrap_or_default();
+        differing(name, &value(old), &value(new), other);
+    }
+}
+
 /// A line of the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
@@ -93,7 +116,12 @@ impl Run {
             let kept = file.metadata.get("settings").with_context(|| format!("{shown}: not a checkpoint"))?;
             let kept: Settings =
                 serde_json::from_str(kept).with_context(|| format!("{shown}: its settings"))?;
-            ensure!(kept == *settings, "{shown} belongs to other settings: {kept:?}; these are {settings:?}");
+            let other = settings.other_than(&kept)?;
+            ensure!(
+                other.is_empty(),
+                "{shown} belongs to other settings ({}): give the same again, or another --run",
+                other.join("; ")
+            );
             learner.restore(&file.tensors).with_context(|| shown.to_string())?;
         }
         let path = self.folder.join(LOG);

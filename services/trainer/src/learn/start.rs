@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use forensics::CropMode;
 use models::two_stream::{Entry, Role, entries};
-use models::{Architecture, Bundle, TwoStreamWeights};
+use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
 use tch::{Device, Kind, Tensor};
 
 /// Where a network's first weights come from.
@@ -36,6 +37,14 @@ fn from_bundle(folder: &Path, architecture: Architecture) -> Result<TwoStreamWei
         found == architecture,
         "{}: the bundle is {found}, the preset {architecture}; name the bundle's preset",
         folder.display()
+    );
+    let (fusion, crop) = (bundle.manifest.fusion, bundle.manifest.preprocessing.crop);
+    anyhow::ensure!(
+        fusion == Fusion::Official && crop == CropMode::Aligned,
+        "{}: a network of fusion {} on {} crops; what is trained here is official on aligned ones, so name another bundle",
+        folder.display(),
+        fusion.name(),
+        crop.as_str()
     );
     Ok(bundle.weights)
 }

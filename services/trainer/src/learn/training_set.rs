@@ -34,15 +34,14 @@ const LABELLED_MAX: usize = 500;
 impl TrainingSet {
     /// Finds the faces, keeps them in `folder`, and writes there who stands on which side.
     pub(crate) fn gather(what: &Train, folder: &Path, with: &Shared, stop: &AtomicBool) -> Result<Self> {
+        let naming = with.naming(None);
         let mut labels = match &what.pairs {
-            Some(manifest) => labels::read(manifest, with.identity)?,
+            Some(manifest) => labels::read(manifest, naming)?,
             None => BTreeMap::new(),
         };
         // A picture of both is what the manifest says, and of two copies the first stays.
         let mut all = labels::photos(&labels);
-        all.extend(
-            photos(&what.real, with.identity)?.into_iter().filter(|photo| !labels.contains_key(&photo.path)),
-        );
+        all.extend(photos(&what.real, naming)?.into_iter().filter(|photo| !labels.contains_key(&photo.path)));
         if what.pairs.is_some() {
             for photo in &all {
                 labels.entry(photo.path.clone()).or_insert_with(|| Labelled::authentic(photo));
@@ -50,9 +49,16 @@ impl TrainingSet {
         }
         let (faces, harvest) = shared::faces(&all, Some(folder), with, stop)?;
         harvest.at_least(FACES_MIN)?;
-        let mut split = Split::of(&faces.faces);
+        let mut split = Split::of(&faces.faces, naming);
         if let Some(parent) = what.init.as_deref().filter(|path| path.is_dir()) {
-            split.inherit(&faces.faces, &Split::read(parent)?.unwrap_or_default());
+            let known = Split::read(parent)?;
+            if known.is_none() {
+                let shown = parent.display();
+                shared::say(&format!(
+                    "{shown} does not say whom it was trained with: they may be among the tested"
+                ));
+            }
+            split.inherit(&faces.faces, &known.unwrap_or_default());
         }
         write_whole(&folder.join("split.json"), serde_json::to_string_pretty(&split)?.as_bytes())?;
         let found = Self { faces: Arc::new(faces), split, labels: Arc::new(labels) };
@@ -60,16 +66,28 @@ impl TrainingSet {
         Ok(found)
     }
 
+    /// How many stand on which side, for people.
+    pub(crate) fn counts(&self) -> String {
+        let [learned, validated, tested] =
+            [Side::Train, Side::Validation, Side::Test].map(|side| self.authentic(side).len());
+        let given = match self.given(Side::Train).len() {
+            0 => String::new(),
+            given => format!(" and {given} given forgeries"),
+        };
+        format!(
+            "{learned} faces{given} to learn from, {validated} to validate with, {tested} kept for the test"
+        )
+    }
+
     fn check(&self, what: &Train) -> Result<()> {
         let count = |side| self.authentic(side).len();
         let (learned, validated) = (count(Side::Train), count(Side::Validation));
         let given = self.given(Side::Train).len();
-        shared::say(&format!(
-            "{learned} faces{} to learn from, {validated} to validate with, {} kept for the test",
-            if what.pairs.is_some() { format!(" and {given} given forgeries") } else { String::new() },
-            count(Side::Test)
-        ));
-        ensure!(learned >= 2 && validated >= 2, "too few people for a split: more photos are needed");
+        shared::say(&self.counts());
+        ensure!(
+            learned >= 2 && validated >= 2,
+            "too few people for a split, of which one in ten is validated with: some 30 are enough"
+        );
         ensure!(
             what.pairs.is_none() || given > 0,
             "no given forgery can be learned from: none has a face, or all are of people who are validated or tested with"
@@ -83,7 +101,7 @@ impl TrainingSet {
     }
 
     /// The given forgeries of a side.
-    fn given(&self, side: Side) -> Vec<usize> {
+    pub(crate) fn given(&self, side: Side) -> Vec<usize> {
         self.split.members(side).into_iter().filter(|&face| self.is_given(face)).collect()
     }
 

@@ -42,8 +42,7 @@ const BATCH: usize = 64;
 impl Exam {
     /// `draws` questions of every face of `pairs`: a forgery of each kind and its authentic twin.
     pub(crate) fn forged(pairs: Pairs, draws: u64) -> Self {
-        let faces = pairs.faces();
-        Self { people: faces.people().into(), faces, questions: Questions::Forged { pairs, draws } }
+        Self { people: pairs.people(), faces: pairs.faces(), questions: Questions::Forged { pairs, draws } }
     }
 
     /// Each of `members`, whose label is known.
@@ -230,6 +229,30 @@ mod tests {
         }
         let people: std::collections::BTreeSet<u32> = samples.iter().map(|sample| sample.person).collect();
         assert_eq!(people.len(), 3);
+    }
+
+    #[test]
+    fn all_pictures_of_a_draw_go_through_the_same_losses() {
+        let pairs = Pairs::new(Arc::new(painted(3)), vec![0, 2], 7);
+        let exam = Exam::forged(pairs.clone(), 3);
+        let samples = judged(&exam, 2);
+        let mut changed = 0;
+        for sample in samples.iter().filter(|sample| sample.condition == Condition::AsDrawn) {
+            let before = exam.crop(&Sample { condition: Condition::Untouched, ..sample.clone() }).unwrap();
+            let drawn = pairs.losses(sample.face, sample.number);
+            let picture = crate::forge::Picture::from_rgb(256, 256, &before);
+            let apart = |after: &[u8]| {
+                let steps = drawn.apply(picture.clone()).iter().zip(after).map(|(a, b)| a.abs_diff(*b)).max();
+                steps.unwrap_or_default()
+            };
+            // The untouched one was rounded to levels.
+            let after = exam.crop(sample).unwrap();
+            let mean = after.iter().zip(drawn.apply(picture.clone())).map(|(a, b)| u64::from(a.abs_diff(b)));
+            let mean = mean.sum::<u64>() as f64 / after.len() as f64;
+            assert!(mean < 1.0, "{mean} (up to {}) of {sample:?}", apart(&after));
+            changed += usize::from(after != before);
+        }
+        assert!(changed > 0, "some losses were drawn");
     }
 
     #[test]

@@ -105,12 +105,15 @@ impl Report {
 
     /// For the terminal and the card: Markdown.
     pub(crate) fn table(&self) -> String {
-        let mut text = String::from(
-            "| condition | forgeries | AUC | EER | average precision | TPR at 1 % FPR |\n|---|---|---|---|---|---|\n",
+        let of_media = self.rows.iter().any(|row| row.media_auc.is_some());
+        let [head, line] = if of_media { [" AUC of media |", "---|"] } else { [""; 2] };
+        let mut text = format!(
+            "| condition | forgeries | AUC |{head} EER | average precision | TPR at 1 % FPR |\n|---|---|---|{line}---|---|---|\n",
         );
         for row in &self.rows {
-            let cells =
-                [row.auc, row.equal_error_rate, row.average_precision, row.tpr_at_1_percent_fpr].map(shown);
+            let mut cells = vec![shown(row.auc)];
+            cells.extend(of_media.then(|| shown(row.media_auc)));
+            cells.extend([row.equal_error_rate, row.average_precision, row.tpr_at_1_percent_fpr].map(shown));
             text += &format!(
                 "| {} | {} ({}) | {} |\n",
                 row.condition.as_str(),
@@ -195,11 +198,12 @@ impl Row {
 
 /// One score for each medium, the mean of its pictures' logits; `None` where each has one picture, or nobody knows.
 fn media<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Vec<Scored>> {
-    let mut sums: BTreeMap<(&str, bool), (Scored, f32)> = BTreeMap::new();
+    let mut sums: BTreeMap<(u32, &str, bool), (Scored, f32)> = BTreeMap::new();
     let mut pictures = 0;
     for sample in samples {
         let new = Scored { logit: 0.0, forged: sample.is_forged(), identity: sample.person };
-        let (sum, count) = sums.entry((sample.group.as_deref()?, sample.is_forged())).or_insert((new, 0.0));
+        let (sum, count) =
+            sums.entry((sample.person, sample.group.as_deref()?, sample.is_forged())).or_insert((new, 0.0));
         sum.logit += sample.logit;
         *count += 1.0;
         pictures += 1;

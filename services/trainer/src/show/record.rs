@@ -26,6 +26,8 @@ pub(crate) struct Finding<'a> {
 pub(crate) const CARD: &str = "MODEL_CARD.md";
 /// Of a bundle: the card shows them.
 pub(crate) const PICTURES: &str = "pictures";
+/// How the training went.
+pub(crate) const TRAINING: &str = "pictures/training.svg";
 
 /// Each file is written whole, the card last: it speaks of the others.
 pub(crate) fn record(bundle: &Path, finding: &Finding<'_>) -> Result<()> {

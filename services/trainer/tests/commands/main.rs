@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 mod forge;
+mod judge;
 mod train;
 
 fn root() -> PathBuf {
@@ -11,10 +12,14 @@ fn root() -> PathBuf {
 }
 
 fn command(arguments: &[&str]) -> Command {
+    command_on("cpu", arguments)
+}
+
+fn command_on(device: &str, arguments: &[&str]) -> Command {
     let weights = root().join(".deps/models/mtcnn.safetensors");
     assert!(weights.exists(), "{}: `make torch` makes it", weights.display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_touchstone-train"));
-    command.args(arguments).arg("--face-detector").arg(weights).args(["--device", "cpu", "--threads", "1"]);
+    command.args(arguments).arg("--face-detector").arg(weights).args(["--device", device, "--threads", "1"]);
     command
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use models::{Bundle, DeviceConfig, TwoStream};
 
-use crate::{command, portrait, root, said, trainer, word};
+use crate::{command, command_on, judge, portrait, root, said, trainer, word};
 
 /// 24 people, and what else lies in a folder.
 fn photos(folder: &Path) {
@@ -123,27 +123,13 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
     assert_eq!((after.sha256, after.manifest.measured.len()), (bundle.sha256, 2));
     TwoStream::load(&straight, &DeviceConfig::default()).unwrap();
 
-    let calibrated = folder.path().join("calibrated");
-    let refitted = trainer(&[
-        "calibrate",
-        bundle_word,
-        real_word,
-        "--out",
-        word(&calibrated),
-        "--draws",
-        "2",
-        "--faces",
-        word(&kept),
-    ]);
-    match Bundle::read(&calibrated) {
-        Ok(bundle) => {
-            assert!(refitted.status.success(), "{}", said(&refitted));
-            assert_eq!(bundle.manifest.measured.len(), 1);
-            assert!(calibrated.join("split.json").exists() && calibrated.join("MODEL_CARD.md").exists());
-        }
-        // Four steps may teach a network to rank the wrong way round, and then there is no bundle, not half of one.
-        Err(_) => assert!(!refitted.status.success() && !calibrated.exists(), "{}", said(&refitted)),
-    }
+    let tuned = folder.path().join("tuned");
+    let words = train(&tuned, &["--init", bundle_word, "--until", "1"]);
+    assert!(words.contains("stopped after step 1"), "{words}");
+    let fixed = ["train", "--real", real_word, "--init", bundle_word, "--preset", "full", "--out"];
+    let other = trainer(&[&fixed[..], &[word(&folder.path().join("other"))]].concat());
+    assert!(!other.status.success() && said(&other).contains("name the bundle's preset"), "{}", said(&other));
+    judge::pictures_of_ones_own(&straight, folder.path());
 }
 
 /// Of every second person a picture with a bar across the face, given as a forgery.
@@ -207,6 +193,45 @@ fn a_stop_while_faces_are_found_ends_it_and_keeps_them() {
 }
 
 #[test]
+fn a_stop_while_it_learns_keeps_every_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, stopped, straight) =
+        (folder.path().join("real"), folder.path().join("stopped"), folder.path().join("straight"));
+    std::fs::create_dir(&real).unwrap();
+    photos(&real);
+    let train = |out: &Path, more: &[&str]| {
+        let fixed = ["train", "--real", word(&real), "--out", word(out), "--steps", "400", "--batch", "1"];
+        command(&[&fixed, more].concat())
+    };
+    // Slashes at the end are no part of a name.
+    let stopped = stopped.join("");
+    let mut child = train(&stopped, &[]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("touchstone-train starts");
+    let log = folder.path().join("stopped.run/log.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while std::fs::metadata(&log).map_or(0, |file| file.len()) == 0 {
+        assert!(Instant::now() < deadline, "no line in the log in five minutes");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill starts").success());
+    let output = child.wait_with_output().expect("touchstone-train ends");
+    let words = said(&output);
+    assert_eq!(output.status.code(), Some(130), "{words}");
+    let after = words.split("stopped after step ").nth(1).and_then(|rest| rest.split(';').next());
+    let after = after.expect(&words);
+    let run = |out: &Path, more: &[&str]| {
+        let output = train(out, more).output().expect("touchstone-train starts");
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    run(&straight, &["--until", after]);
+    let checkpoint = |name: &str| {
+        std::fs::read(folder.path().join(name).join("checkpoint.safetensors")).expect("it was saved")
+    };
+    assert!(checkpoint("stopped.run") == checkpoint("straight.run"), "{after} steps are not {after} steps");
+}
+
+#[test]
 fn what_cannot_be_trained_with_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (empty, out) = (folder.path().join("empty"), folder.path().join("out"));
@@ -214,6 +239,15 @@ fn what_cannot_be_trained_with_is_named() {
     let (empty, out) = (empty.to_str().unwrap(), out.to_str().unwrap());
     let nothing = trainer(&["train", "--real", empty, "--out", out]);
     assert!(!nothing.status.success() && said(&nothing).contains("no file in"), "{}", said(&nothing));
-    let device = trainer(&["train", "--real", empty, "--out", out, "--device", "cuda:99"]);
-    assert!(!device.status.success(), "{}", said(&device));
+    let device =
+        command_on("cuda:99", &["train", "--real", empty, "--out", out]).output().expect("it starts");
+    assert!(!device.status.success() && said(&device).contains("cuda"), "{}", said(&device));
+    for (wrong, expected) in [
+        (["--batch", "0"], "a number from 1 on"),
+        (["--rate", "-1"], "a number above 0"),
+        (["--steps", "0"], "0 is not in"),
+    ] {
+        let refused = trainer(&[&["train", "--real", empty, "--out", out], &wrong[..]].concat());
+        assert!(!refused.status.success() && said(&refused).contains(expected), "{}", said(&refused));
+    }
 }
