@@ -2,17 +2,22 @@
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-/// Makes one thing for each number of a range; dropped, its threads end with what they are at.
+/// Makes one thing for each number of a range; dropped, it waits until its threads have ended what they are at.
 pub(crate) struct Ahead<T> {
     /// Thread i makes every number that is i, counted from the first, modulo their count.
-    threads: Vec<Receiver<Result<T>>>,
+    threads: Vec<Worker<T>>,
     taken: usize,
     waited: Duration,
+}
+
+struct Worker<T> {
+    made: Receiver<Result<T>>,
+    thread: JoinHandle<()>,
 }
 
 /// Finished things that wait for each thread's turn.
@@ -39,8 +44,8 @@ impl<T: Send + 'static> Ahead<T> {
                 }
             };
             let named = thread::Builder::new().name(format!("forge-{thread}"));
-            named.spawn(work).context("a thread for the forge")?;
-            Ok(receive)
+            let thread = named.spawn(work).context("a thread for the forge")?;
+            Ok(Worker { made: receive, thread })
         };
         let threads = (0..threads).map(start).collect::<Result<_>>()?;
         Ok(Self { threads, taken: 0, waited: Duration::ZERO })
@@ -50,7 +55,8 @@ impl<T: Send + 'static> Ahead<T> {
     pub(crate) fn next(&mut self) -> Result<T> {
         let thread = self.taken % self.threads.len();
         let asked = Instant::now();
-        let made = self.threads[thread].recv().map_err(|_| anyhow!("a thread of the forge ended"))?;
+        let ended = || anyhow!("a thread of the forge has ended: it had made all, or its panic stands above");
+        let made = self.threads[thread].made.recv().map_err(|_| ended())?;
         self.waited += asked.elapsed();
         self.taken += 1;
         made
@@ -59,5 +65,16 @@ impl<T: Send + 'static> Ahead<T> {
     /// How long the caller had to wait so far.
     pub(crate) fn waited(&self) -> Duration {
         self.waited
+    }
+}
+
+impl<T> Drop for Ahead<T> {
+    fn drop(&mut self) {
+        for Worker { made, thread } in self.threads.drain(..) {
+            // It ends with what it is at: there is nobody to hand it to.
+            drop(made);
+            // Its panic was told when it happened.
+            drop(thread.join());
+        }
     }
 }

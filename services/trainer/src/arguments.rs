@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::learner::Loss;
-use crate::photos::Naming;
+use crate::data::photos::Naming;
+use crate::data::split::Split;
+use crate::forge::Manipulation;
+use crate::learn::learner::Loss;
 
 /// Trains, evaluates and calibrates Touchstone's two-stream network on forgeries made on the fly.
 #[derive(Debug, Parser)]
@@ -52,12 +54,20 @@ pub(crate) struct Shared {
     /// Threads that make forgeries; 0: one on a CPU, as many as cores but one beside a GPU.
     #[arg(long, global = true, default_value_t = 0)]
     pub(crate) forge_threads: usize,
-    /// Whose photo it is. A manifest's own column of identities comes first.
-    #[arg(long, global = true, value_enum, default_value_t = Naming::File)]
-    pub(crate) identity: Naming,
+    /// Which name tells whose photo it is: the file's, unless the bundle at hand was trained by the folders'. A manifest's own
+    /// column of identities comes first.
+    #[arg(long, global = true, value_enum)]
+    pub(crate) identity: Option<Naming>,
     /// The command line, for whoever wants to do the same again.
     #[arg(skip)]
     pub(crate) line: String,
+}
+
+impl Shared {
+    /// How photos are told apart: as said, or as the bundle that `kept` is of was trained.
+    pub(crate) fn naming(&self, kept: Option<&Split>) -> Naming {
+        self.identity.or(kept.map(|split| split.naming)).unwrap_or_default()
+    }
 }
 
 /// Of no importance for what comes out: where a run stopped, and where it went on.
@@ -112,6 +122,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Fit a bundle's calibration and thresholds anew.
     Calibrate(Calibrate),
+    /// Write a photo with its face forged, for a trial.
+    Forge(Forge),
     /// A contact sheet of what the network is taught.
     Preview(Preview),
 }
@@ -149,10 +161,10 @@ pub(crate) struct Train {
     #[arg(long)]
     pub(crate) until: Option<u64>,
     /// Faces in a step; as many forgeries come with them.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
     pub(crate) batch: usize,
     /// The largest learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, value_parser = above_zero)]
     pub(crate) rate: f64,
     /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
@@ -189,8 +201,8 @@ pub(crate) struct Train {
 pub(crate) struct Evaluate {
     /// The bundle's folder.
     pub(crate) bundle: PathBuf,
-    /// A folder of photos, of which forgeries are made, or a manifest of labelled pictures: CSV or JSON lines with
-    /// path, label, identity, group, manipulation.
+    /// A folder of photos, of which forgeries are made; or labelled pictures: a folder with `real` and `forged` in it, or a
+    /// manifest, CSV or JSON lines with path, label, identity, group, manipulation.
     pub(crate) data: PathBuf,
     /// Everything measured, as JSON.
     #[arg(long)]
@@ -205,7 +217,7 @@ pub(crate) struct Evaluate {
     #[arg(long)]
     pub(crate) faces: Option<PathBuf>,
     /// Draws of each face: forgeries and losses.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) draws: u64,
 }
 
@@ -222,17 +234,37 @@ pub(crate) struct Calibrate {
     #[arg(long)]
     pub(crate) temperature: bool,
     /// Share of the authentic that may be LIKELY_FORGED.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = share)]
     pub(crate) false_alarms: f64,
     /// Share of the forged that may be LIKELY_AUTHENTIC.
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, default_value_t = 0.05, value_parser = share)]
     pub(crate) misses: f64,
     /// Draws of each face.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) draws: u64,
     /// Keep the faces found in this folder for the next time.
     #[arg(long)]
     pub(crate) faces: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forge {
+    /// The photo; its largest face is forged.
+    pub(crate) photo: PathBuf,
+    /// The forged photo: .png, without loss, or .jpg.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    #[arg(long, value_enum, default_value_t = Manipulation::SelfBlended)]
+    pub(crate) manipulation: Manipulation,
+    /// A photo of somebody else, whose face is put in: for `swapped`, and every other `regional`.
+    #[arg(long)]
+    pub(crate) donor: Option<PathBuf>,
+    /// Of everything drawn.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Which forgery: the same photos, seed and number give the same file.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Args)]
@@ -244,7 +276,7 @@ pub(crate) struct Preview {
     #[arg(long, default_value = "preview.svg")]
     pub(crate) out: PathBuf,
     /// Pairs shown.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) pairs: u64,
     /// Of everything drawn.
     #[arg(long, default_value_t = 1)]
@@ -252,6 +284,22 @@ pub(crate) struct Preview {
     /// Keep the faces found in this folder for the next time.
     #[arg(long)]
     pub(crate) faces: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 on".to_owned())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    number(text, |number| number > 0.0).ok_or_else(|| "a number above 0".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, |share| (0.0..1.0).contains(&share)).ok_or_else(|| "a share: from 0 on, below 1".to_owned())
+}
+
+fn number(text: &str, is_good: impl FnOnce(f64) -> bool) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite() && is_good(*number))
 }
 
 /// How large the network is.

@@ -31,13 +31,17 @@ pub(crate) fn fill_whole<T>(out: &Path, fill: impl FnOnce(&Path) -> Result<T>) -
 
 /// Fails if there is something already.
 pub(crate) fn must_be_new(out: &Path) -> Result<()> {
-    ensure!(!out.exists(), "{} exists already, and a bundle is never written over", out.display());
+    ensure!(
+        !out.exists(),
+        "{} exists already, and a bundle is never written over: move it away, or name another --out",
+        out.display()
+    );
     Ok(())
 }
 
-/// The path with something added to its name.
+/// The path with something added to its name, whether or not it ends with a slash.
 pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.components().collect::<PathBuf>().into_os_string();
     name.push(ending);
     name.into()
 }
@@ -49,7 +53,8 @@ mod tests {
     #[test]
     fn a_folder_is_there_when_it_is_filled_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("bundle");
+        // As a shell completes it.
+        let out = folder.path().join("bundle/");
         let fill = |words: &'static str| {
             move |new: &Path| {
                 fs::create_dir(new)?;

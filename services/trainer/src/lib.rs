@@ -1,14 +1,14 @@
 //! Makes, measures and calibrates models: photos in, a calibrated bundle out.
 //!
-//! Photos become faces (`faces`) on one side of a split (`split`); the [`forge`] makes forgeries of them, sample by
-//! number (`pairs`), ahead of the device (`loader`); the `learner` takes a step, the `run_folder` keeps it. What came out
-//! is judged (`exam`), measured ([`metrics`], `report`), calibrated ([`calibrate`]) and put into the bundle (`record`);
-//! [`plots`] and [`sheet`] draw.
+//! `data`: photos become faces on one side of a split. [`forge`]: forgeries are made of them, sample by number. `learn`:
+//! batches are made ahead of the device, the learner takes a step, the run's folder keeps it. [`measure`]: what came out is
+//! examined, measured and calibrated. [`show`]: plots, sheets and the card go into the bundle. `commands` is a file for
+//! each thing that can be asked for.
 //!
 //! The network is `models`' own: one definition serves training and inference. Nothing here serves, and no service depends
 //! on it.
 //!
-//! Start reading at `train`, which is the story; then [`forge`].
+//! Start reading at `commands/train`, which is the story; then [`forge`].
 //!
 //! Before you change anything: every sample is a pure function of (faces, seed, number), and a stop changes nothing;
 //! draws of one identity are not independent, so whatever claims an interval resamples by identity; the test side is
@@ -16,42 +16,24 @@
 
 mod ahead;
 mod arguments;
-pub mod calibrate;
-mod card;
+mod chance;
 mod commands;
-mod draw;
-mod evaluate;
-mod exam;
-mod faces;
+mod data;
 mod files;
 pub mod forge;
-mod labels;
-mod learner;
-mod loader;
-mod material;
-pub mod metrics;
-mod pairs;
-mod photos;
-mod pictures;
-pub mod plots;
-mod preview;
+mod learn;
+pub mod measure;
 mod progress;
-mod record;
-mod report;
-mod run_folder;
-mod samples;
 mod shared;
-pub mod sheet;
-mod similar;
-mod split;
-mod start;
-mod train;
+pub mod show;
 
 pub use arguments::Arguments;
-pub use calibrate::{Budgets, CalibrationError, Targets, platt, temperature, thresholds};
 pub use commands::run;
-pub use metrics::{
+pub use measure::calibrate::{Budgets, CalibrationError, Targets, platt, temperature, thresholds};
+pub use measure::metrics;
+pub use measure::metrics::{
     Confusion, Estimate, Outcomes, Ranking, Reliability, ReliabilityBin, Resampling, RocPoint, Scored,
     bootstrap,
 };
-pub use sheet::{Mark, Sheet, Tile, TileError};
+pub use show::plots;
+pub use show::sheet::{Mark, Sheet, Tile, TileError};

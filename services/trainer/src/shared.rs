@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use forensics::{CropMode, ForgeryDetector};
 use models::device::Placement;
 use models::face_detector::Mtcnn;
-use models::{DeviceChoice, DeviceConfig, PrecisionChoice};
+use models::{DeviceChoice, DeviceConfig, PrecisionChoice, TwoStream};
 use tch::{Device, Kind};
 
 use crate::arguments::Shared;
-use crate::faces::{Faces, Harvest, WIDE_BYTES};
-use crate::photos::Photo;
+use crate::data::faces::{Faces, Harvest, WIDE_BYTES};
+use crate::data::photos::Photo;
 use crate::progress::Progress;
 
 /// What training runs on.
@@ -62,11 +63,7 @@ pub(crate) fn faces(
     with: &Shared,
     stop: &AtomicBool,
 ) -> Result<(Faces, Harvest)> {
-    let config = config(with, PrecisionChoice::F32)?;
-    let path = &with.face_detector;
-    let mut detector = Mtcnn::load(path, &config).with_context(|| {
-        format!("{}: `make trainer` makes it; --face-detector names another", path.display())
-    })?;
+    let mut detector = detector(with)?;
     if folder.is_none() {
         let (megabytes, place) = (photos.len() * WIDE_BYTES / 1_000_000 + 1, std::env::temp_dir());
         say(&format!(
@@ -76,8 +73,38 @@ pub(crate) fn faces(
     }
     let (faces, harvest) = Faces::find(photos, folder, &mut detector, &Progress::new("faces", stop))?;
     harvest.report().iter().for_each(|line| say(line));
-    say(&format!("{} people", faces.people().iter().max().map_or(0, |last| last + 1)));
+    let people = faces.people().iter().max().map_or(0, |last| *last as usize + 1);
+    say(&format!("{people} people"));
+    if people < faces.names() {
+        let more = faces.names() - people;
+        say(&format!(
+            "{more} names share nearly the same photo with another, and count as one person with it"
+        ));
+    }
     Ok((faces, harvest))
+}
+
+/// The fleet's own face detector.
+pub(crate) fn detector(with: &Shared) -> Result<Mtcnn> {
+    let config = config(with, PrecisionChoice::F32)?;
+    let path = &with.face_detector;
+    Mtcnn::load(path, &config).with_context(|| {
+        format!("{}: `make trainer` makes it; --face-detector names another", path.display())
+    })
+}
+
+/// The bundle as it is served, checked.
+pub(crate) fn model(folder: &Path, with: &Shared) -> Result<TwoStream> {
+    let config = config(with, PrecisionChoice::Auto)?;
+    let model = TwoStream::load(folder, &config).with_context(|| folder.display().to_string())?;
+    let crop = model.preprocessing().crop;
+    ensure!(
+        crop == CropMode::Aligned,
+        "{}: it judges {} crops, and only aligned ones are made here: name a bundle for those",
+        folder.display(),
+        crop.as_str()
+    );
+    Ok(model)
 }
 
 /// What was asked for, on standard output.

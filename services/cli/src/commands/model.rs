@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use forensics::{Calibration, CropMode, DeviceClass, ForgeryDetector};
-use models::bundle::{BundleError, Manifest, Storage};
+use models::bundle::{BundleError, Interval, Manifest, Measured, Storage};
 use models::face_detector::{SHA256, convert};
 use models::import::{ImportError, ImportOptions, import_checkpoint};
 use models::tensor_file::TensorFileError;
@@ -108,6 +108,7 @@ fn show(folder: &Path, bundle: &Bundle, terminal: &mut Terminal) -> Result<(), F
         let mut json: serde_json::Map<_, _> =
             facts.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         json.insert("sha256".to_owned(), sha256.into());
+        json.insert("measured".to_owned(), serde_json::json!(bundle.manifest.measured));
         return terminal.say(serde_json::Value::from(json));
     }
     let mut table = terminal.table(&[]);
@@ -116,7 +117,30 @@ fn show(folder: &Path, bundle: &Bundle, terminal: &mut Terminal) -> Result<(), F
     for (name, value) in facts {
         table.add_row([terminal.bold(name), cell(value)]);
     }
+    for found in &bundle.manifest.measured {
+        for (row, line) in measured(found).into_iter().enumerate() {
+            table.add_row([terminal.bold(if row == 0 { "measured" } else { "" }), cell(line)]);
+        }
+    }
     terminal.show(&table)
+}
+
+/// A line for each condition; the intervals hold 95 %.
+fn measured(found: &Measured) -> Vec<String> {
+    let Measured { on, command, people, pictures, .. } = found;
+    let number = |[value, low, high]: Interval| format!("{value:.3} ({low:.3}\u{2013}{high:.3})");
+    let mut lines = vec![format!("on {on}: {pictures} pictures of {people} people")];
+    for (condition, kinds) in &found.auc {
+        let mut parts: Vec<String> =
+            kinds.iter().map(|(kind, auc)| format!("AUC {kind} {}", number(*auc))).collect();
+        let more = [("false alarms", &found.false_alarms), ("calibration error", &found.calibration_error)];
+        for (what, by_condition) in more {
+            parts.extend(by_condition.get(condition).map(|share| format!("{what} {}", number(*share))));
+        }
+        lines.push(format!("{condition}: {}", parts.join(", ")));
+    }
+    lines.push(format!("by: {command}"));
+    lines
 }
 
 fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
@@ -154,5 +178,6 @@ fn refused(error: &BundleError) -> Failure {
         }
         _ => Status::Data,
     };
-    Failure::new(status, error).next("a bundle is a folder made by `touchstone model import`")
+    Failure::new(status, error)
+        .next("a bundle is a folder made by `touchstone-train` or `touchstone model import`")
 }

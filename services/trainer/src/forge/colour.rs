@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::picture::Picture;
-use crate::draw::Draw;
+use crate::chance::Draw;
 
 /// What happens to every pixel alike.
 #[derive(Clone, Copy, Debug, PartialEq)]

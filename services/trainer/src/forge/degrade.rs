@@ -6,7 +6,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::colour::luminance;
 use super::picture::{Picture, Similarity};
-use crate::draw::{Draw, Purpose};
+use crate::chance::{Draw, Purpose};
 
 /// Where the network looks: how the input is cut out of a wide crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,17 +165,17 @@ fn interpolated(curve: &[f32], value: f32) -> f32 {
 /// Encoded as most uploads are (half the colour's resolution below quality 90, as libjpeg's tools do) and decoded by the
 /// fleet's own decoder.
 fn through_jpeg(rgb: &[u8], width: usize, height: usize, quality: u8) -> Vec<u8> {
-    let bytes = encoded(rgb, width, height, quality);
+    let bytes = jpeg(rgb, width, height, quality);
     let decoded = media::decode(&bytes, &media::DecodeLimits::default());
     decoded.expect("what the encoder just wrote is a JPEG within the limits").into_rgb()
 }
 
 /// A JPEG file of u8 RGB.
-fn encoded(rgb: &[u8], width: usize, height: usize, quality: u8) -> Vec<u8> {
+pub(crate) fn jpeg(rgb: &[u8], width: usize, height: usize, quality: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, quality);
     encoder.set_sampling_factor(if quality >= 90 { SamplingFactor::F_1_1 } else { SamplingFactor::F_2_2 });
-    let side = |pixels: usize| u16::try_from(pixels).expect("a crop's side is far below 65,536");
+    let side = |pixels: usize| u16::try_from(pixels).expect("what was decoded has sides far below 65,536");
     let written = encoder.encode(rgb, side(width), side(height), ColorType::Rgb);
     written.expect("writing into memory succeeds");
     bytes

@@ -5,7 +5,7 @@ use std::f32::consts::TAU;
 use forensics::Point;
 
 use super::picture::Picture;
-use crate::draw::Draw;
+use crate::chance::Draw;
 
 /// A face's own frame: origin between eyes and mouth, `down` from the eyes to the mouth, lengths in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -198,7 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::draw::Purpose;
+    use crate::chance::Purpose;
 
     fn landmarks() -> [Point; 5] {
         [(145.0, 168.0), (207.0, 168.0), (176.0, 204.0), (151.0, 240.0), (202.0, 240.0)]

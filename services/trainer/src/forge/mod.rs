@@ -6,23 +6,25 @@
 mod colour;
 mod degrade;
 mod mask;
+pub(crate) mod pairs;
 mod picture;
 mod seam;
 
 use std::fmt;
 
-use forensics::{Frame, Point};
+use clap::ValueEnum;
+use forensics::Point;
 use serde::{Deserialize, Serialize};
 
-use crate::draw::{Draw, Purpose};
+use crate::chance::Draw;
 use colour::ColourShift;
-pub(crate) use degrade::{Degradation, View};
+pub(crate) use degrade::{Degradation, View, jpeg};
 use mask::{FaceFrame, Region};
 pub(crate) use picture::Picture;
 use picture::Similarity;
 
 /// How a forgery is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Manipulation {
     /// Two differently processed copies of one face, blended (Shiohara & Yamasaki, *Detecting Deepfakes with
@@ -173,27 +175,13 @@ fn sharpened(picture: Picture, strength: f32) -> Picture {
     sharp
 }
 
-/// A whole frame with its face forged, in the frame's own pixels: for demonstrations.
-pub fn forged_frame(
-    frame: &Frame,
-    landmarks: &[Point; 5],
-    manipulation: Manipulation,
-    seed: u64,
-) -> Option<Frame> {
-    let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let face = WideFace { picture: Picture::from_rgb(width, height, frame.rgb()), landmarks: *landmarks };
-    let mut draw = Draw::new(seed, Purpose::Evaluation, 0);
-    let recipe = Recipe { ratio: 1.0, ..Recipe::drawn(manipulation, 0, &mut draw) };
-    let forged = recipe.forge(&face, None, &mut draw)?;
-    Frame::new(frame.width(), frame.height(), forged.picture.to_rgb())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::faces::WIDE_SIDE;
+    use crate::chance::Purpose;
+    use crate::data::faces::WIDE_SIDE;
 
     /// A face of smooth shades with fine grain, as large as a wide crop, with the template's landmarks.
     pub(crate) fn face(seed: u64) -> WideFace {
@@ -241,15 +229,5 @@ pub(crate) mod tests {
             }
             prop_assert!(changed > 100, "{changed} pixels changed");
         }
-    }
-
-    #[test]
-    fn a_frame_is_forged_in_its_own_pixels() {
-        let wide = face(5);
-        let frame = Frame::new(WIDE_SIDE as u32, WIDE_SIDE as u32, wide.picture.to_rgb()).unwrap();
-        let forged = forged_frame(&frame, &wide.landmarks, Manipulation::SelfBlended, 1).unwrap();
-        assert_eq!((forged.width(), forged.height()), (WIDE_SIDE as u32, WIDE_SIDE as u32));
-        assert_ne!(forged.rgb(), frame.rgb());
-        assert!(forged_frame(&frame, &[Point::default(); 5], Manipulation::SelfBlended, 1).is_none());
     }
 }

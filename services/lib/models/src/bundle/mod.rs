@@ -161,6 +161,13 @@ impl Bundle {
     }
 }
 
+impl Manifest {
+    /// What the bundle in `folder` says about itself, for those who show it; no digest is checked.
+    pub fn read(folder: &Path) -> Result<Self, BundleError> {
+        read_manifest(&folder.join(MANIFEST)).map(|(manifest, _)| manifest)
+    }
+}
+
 /// Writes a bundle into `folder`, which must be new or empty, and returns it as read back. The logits of `golden_inputs`
 /// are what every later load must reproduce; without any, fixed patterns are taken.
 pub fn write(

@@ -29,6 +29,7 @@ fn a_bundle_comes_back_as_it_was_written() {
     for storage in [Storage::F32, Storage::F16] {
         let (folder, bundle) = written(storage);
         assert_eq!(bundle.manifest, manifest());
+        assert_eq!(Manifest::read(folder.path()).unwrap(), manifest());
         let again = Bundle::read(folder.path()).unwrap();
         assert_eq!((again.sha256, &again.golden), (bundle.sha256, &bundle.golden));
         let given = TwoStreamWeights::seeded(manifest().architecture, "bundle").unwrap();

@@ -1,0 +1,85 @@
+//! Batches of training samples, made ahead of the device.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::Result;
+use forensics::CROP_SIDE;
+use tch::{Kind, Tensor};
+
+use crate::ahead::Ahead;
+use crate::forge::pairs::Pairs;
+
+/// One step's samples: faces first, then their forgeries in the same order.
+pub(crate) struct Batch {
+    /// `[2·pairs, 256, 256, 3]` u8.
+    pub(crate) pixels: Tensor,
+    /// `[2·pairs]` int64: 0 authentic, 1 forged.
+    pub(crate) labels: Tensor,
+}
+
+/// The batches of a range of steps, in their order.
+pub(crate) struct Loader {
+    ahead: Ahead<Vec<u8>>,
+    pairs: usize,
+}
+
+impl Loader {
+    /// Batches for `steps`, of `pairs` faces and as many forgeries.
+    pub(crate) fn start(source: &Pairs, steps: Range<u64>, pairs: usize, threads: usize) -> Result<Self> {
+        let source = source.clone();
+        Ok(Self { ahead: Ahead::start(steps, threads, move |step| pixels(&source, step, pairs))?, pairs })
+    }
+
+    /// The next step's batch.
+    pub(crate) fn next(&mut self) -> Result<Batch> {
+        let bytes = self.ahead.next()?;
+        let (side, pairs) = (CROP_SIDE as i64, self.pairs as i64);
+        let pixels = Tensor::f_from_data_size(&bytes, &[2 * pairs, side, side, 3], Kind::Uint8)?;
+        let labels: Vec<i64> = (0..2 * pairs).map(|place| i64::from(place >= pairs)).collect();
+        Ok(Batch { pixels, labels: Tensor::f_from_slice(&labels)? })
+    }
+
+    /// How long the device had to wait for batches so far.
+    pub(crate) fn waited(&self) -> Duration {
+        self.ahead.waited()
+    }
+}
+
+fn pixels(source: &Pairs, step: u64, pairs: usize) -> Result<Vec<u8>> {
+    let (mut authentic, mut forged) = (Vec::new(), Vec::new());
+    for place in 0..pairs as u64 {
+        let pair = source.learned(step * pairs as u64 + place)?;
+        authentic.extend(pair.authentic);
+        forged.extend(pair.forged);
+    }
+    authentic.extend(forged);
+    Ok(authentic)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::data::faces::tests::painted;
+
+    fn batches(source: &Pairs, steps: Range<u64>, threads: usize) -> Vec<Tensor> {
+        let mut loader = Loader::start(source, steps.clone(), 2, threads).unwrap();
+        steps.map(|_| loader.next().unwrap().pixels).collect()
+    }
+
+    #[test]
+    fn batches_depend_on_their_step_alone() {
+        let source = Pairs::new(Arc::new(painted(5)), (0..5).collect(), 11);
+        let one = batches(&source, 0..5, 1);
+        assert_eq!(one, batches(&source, 0..5, 3), "more threads");
+        assert_eq!(one[2..], batches(&source, 2..5, 2), "a start in the middle");
+        assert_ne!(one[0], one[1]);
+        let mut loader = Loader::start(&source, 0..1, 2, 1).unwrap();
+        let batch = loader.next().unwrap();
+        assert_eq!(batch.pixels.size(), [4, 256, 256, 3]);
+        assert_eq!(batch.labels, Tensor::from_slice(&[0i64, 0, 1, 1]));
+        assert!(loader.next().is_err(), "there is no second step");
+    }
+}

@@ -1,0 +1,85 @@
+//! What a network starts from: chance, ImageNet, or a bundle.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use forensics::CropMode;
+use models::two_stream::{Entry, Role, entries};
+use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
+use tch::{Device, Kind, Tensor};
+
+/// Where a network's first weights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Chance,
+    /// A folder with a bundle, or the file of an ImageNet Xception.
+    From(std::path::PathBuf),
+}
+
+/// The first weights. Chance is drawn with `seed` on the CPU, so that it does not depend on the device.
+pub(crate) fn weights(start: &Start, architecture: Architecture, seed: i64) -> Result<TwoStreamWeights> {
+    match start {
+        Start::Chance => chance(architecture, seed),
+        Start::From(path) if path.is_dir() => from_bundle(path, architecture),
+        Start::From(path) => {
+            let base = chance(architecture, seed)?;
+            let found = models::import::imagenet_xception(path, &base);
+            found.with_context(|| format!("{}: no ImageNet Xception for this preset", path.display()))
+        }
+    }
+}
+
+fn from_bundle(folder: &Path, architecture: Architecture) -> Result<TwoStreamWeights> {
+    let bundle = Bundle::read(folder).with_context(|| folder.display().to_string())?;
+    let found = bundle.manifest.architecture;
+    anyhow::ensure!(
+        found == architecture,
+        "{}: the bundle is {found}, the preset {architecture}; name the bundle's preset",
+        folder.display()
+    );
+    let (fusion, crop) = (bundle.manifest.fusion, bundle.manifest.preprocessing.crop);
+    anyhow::ensure!(
+        fusion == Fusion::Official && crop == CropMode::Aligned,
+        "{}: a network of fusion {} on {} crops; what is trained here is official on aligned ones, so name another bundle",
+        folder.display(),
+        fusion.name(),
+        crop.as_str()
+    );
+    Ok(bundle.weights)
+}
+
+/// Convolutions as He et al. (*Delving Deep into Rectifiers*, 2015) draw them for what a map receives, cross attention by
+/// Xavier with gain 0.02 and γ = 0 as published, normalisations as the identity.
+fn chance(architecture: Architecture, seed: i64) -> Result<TwoStreamWeights> {
+    tch::manual_seed(seed);
+    let filters = TwoStreamWeights::seeded(architecture, "filters")?;
+    let mut tensors = BTreeMap::new();
+    for entry in entries(architecture) {
+        let tensor = match entry.role {
+            Role::Filter | Role::Counter => filters.tensors()[&entry.name].copy(),
+            Role::Parameter | Role::Statistic => first_values(&entry)?,
+        };
+        tensors.insert(entry.name, tensor);
+    }
+    Ok(TwoStreamWeights::from_tensors(tensors, architecture)?)
+}
+
+fn first_values(entry: &Entry) -> Result<Tensor> {
+    let shape = entry.shape.as_slice();
+    let leaf = entry.name.rsplit('.').next().unwrap_or_default();
+    let options = (Kind::Float, Device::Cpu);
+    let normal =
+        |deviation: f64| -> Result<Tensor> { Ok(Tensor::f_randn(shape, options)?.f_mul_scalar(deviation)?) };
+    let (outputs, inputs) = (shape[0], shape[1..].iter().product::<i64>());
+    match leaf {
+        "running_var" => Ok(Tensor::f_ones(shape, options)?),
+        _ if shape.len() >= 2 && entry.name.starts_with("dual_cma") => {
+            normal(0.02 * (2.0 / (inputs + outputs) as f64).sqrt())
+        }
+        _ if entry.name.contains("last_linear") && shape.len() == 2 => normal((1.0 / inputs as f64).sqrt()),
+        _ if shape.len() >= 2 => normal((2.0 / inputs as f64).sqrt()),
+        "weight" => Ok(Tensor::f_ones(shape, options)?),
+        _ => Ok(Tensor::f_zeros(shape, options)?),
+    }
+}
