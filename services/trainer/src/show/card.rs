@@ -155,7 +155,7 @@ mod tests {
         ] {
             assert!(new.contains(expected), "{expected} is not in:\n{new}");
         }
-        assert!(!new.contains("old") && !new.contains("Old"), "{new}");
+        assert!(!new.contains(": old") && !new.contains("Old numbers"), "{new}");
     }
 
     fn manifest() -> Manifest {

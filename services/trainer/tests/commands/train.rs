@@ -242,12 +242,10 @@ fn what_cannot_be_trained_with_is_named() {
     let device =
         command_on("cuda:99", &["train", "--real", empty, "--out", out]).output().expect("it starts");
     assert!(!device.status.success() && said(&device).contains("cuda"), "{}", said(&device));
-    for (wrong, expected) in [
-        (["--batch", "0"], "a number from 1 on"),
-        (["--rate", "-1"], "a number above 0"),
-        (["--steps", "0"], "0 is not in"),
-    ] {
-        let refused = trainer(&[&["train", "--real", empty, "--out", out], &wrong[..]].concat());
+    for (wrong, expected) in
+        [("--batch=0", "a number from 1 on"), ("--rate=-1", "a number above 0"), ("--steps=0", "0 is not in")]
+    {
+        let refused = trainer(&[&["train", "--real", empty, "--out", out][..], &[wrong]].concat());
         assert!(!refused.status.success() && said(&refused).contains(expected), "{}", said(&refused));
     }
 }

@@ -65,8 +65,17 @@ async fn a_second_worker_takes_its_share_without_doing_anything_twice() {
     stage.submit_pictures(count).await;
     let one = stage.worker("worker-0");
     stage.until_outcomes(count / 12).await;
-    // Their jobs in flight are dropped where a partition moves, and done again by its new owner.
+    // Their jobs in flight are dropped where a partition moves, and done again by its new owner. The first one must not be
+    // done with everything before.
+    stage.store.set(Tap::Held);
     let two = stage.worker("worker-1");
+    let jobs = || {
+        let families = two.ops.registry.gather();
+        let family = families.iter().find(|family| family.name() == "touchstone_worker_jobs_in_flight")?;
+        Some(family.get_metric().first()?.get_gauge().get_value())
+    };
+    stage.until(async || jobs() > Some(0.0), "the second to be at work").await;
+    stage.store.set(Tap::Open);
     stage.until_outcomes(count).await;
     assert_eq!(two.stop().await, Ok(()));
     assert_eq!(one.stop().await, Ok(()));

@@ -54,6 +54,10 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Or the intake would read on, and nothing of it would ever be committed.
+            self.0.inbox.end(StreamError::Closed { what: "the committing thread".to_owned() });
+        }
         self.0.orders.set_ended();
     }
 }

@@ -5,6 +5,12 @@
 //! finding out may take as long as somebody's open transaction. The callback notes it and returns; once the committing
 //! thread has settled its offset it is assigned from there. What is assigned already is moved by seeking, never by
 //! taking it away: giving partitions back outside of the callback would tell the group that the callback had run.
+//!
+//! An assignment outside of the callback has a trap of its own (librdkafka 2.12, and 2.15 as well). At each rebalance
+//! librdkafka pauses what is assigned, with a flag of its own, and any assignment that it is told of while it waits for the
+//! callback counts as the callback's answer, and lifts that pause. It lifts the pause of partitions that are paused by then,
+//! but its own pausing is only queued: the partition would be paused right after, and nothing but the next rebalance would
+//! lift that. Therefore everything is paused by our own flag first, which keeps the lifting from being left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +69,16 @@ struct Places {
 }
 
 impl Places {
+    /// Everything assigned that is not known to be paused; it counts as paused from here on.
+    fn all_paused(&mut self) -> Vec<TopicPartition> {
+        let told = self.assigned.iter_mut().filter(|(_, paused)| **paused != Some(true));
+        told.map(|(partition, paused)| {
+            *paused = Some(true);
+            partition.clone()
+        })
+        .collect()
+    }
+
     /// What librdkafka has to be told to pause and to resume, so that it fetches exactly what is wanted. From here on
     /// it counts as told.
     fn changes(&mut self, is_wanted: impl Fn(&TopicPartition) -> bool) -> [Vec<TopicPartition>; 2] {
@@ -100,10 +116,11 @@ impl Callback {
         }
         drop(ownership);
         // Nothing yet: see above.
-        if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
-            tracing::error!(%error, "an assignment could not be taken");
-        }
+        assign(consumer, &mut places, &TopicPartitionList::new());
+        drop(places);
         self.shared.orders.look();
+        // Whoever was paused for it is to be resumed.
+        self.shared.inbox.nudge();
     }
 
     fn taken(&self, consumer: &BaseConsumer<Self>, gone: &[TopicPartition]) {
@@ -166,6 +183,21 @@ impl ClientContext for Callback {
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         self.ear.token()
     }
+}
+
+/// Assigns `new` beside what is assigned, which is paused for it (see the top of this file); false when it was refused.
+fn assign(consumer: &BaseConsumer<Callback>, places: &mut Places, new: &TopicPartitionList) -> bool {
+    let paused = places.all_paused();
+    if !paused.is_empty()
+        && let Err(error) = consumer.pause(&list(&paused))
+    {
+        tracing::warn!(%error, "partitions could not be paused");
+    }
+    let assigned = consumer.incremental_assign(new);
+    if let Err(error) = &assigned {
+        tracing::error!(%error, "an assignment could not be taken");
+    }
+    assigned.is_ok()
 }
 
 /// Polls until the member leaves, and leaves the group.
@@ -249,14 +281,17 @@ impl Poller<'_> {
         let (seen, wishes) = self.shared.inbox.wishes();
         self.seen = seen;
         let mut places = self.consumer.context().places();
-        let Places { given, assigned } = &mut *places;
+        let Places { given, assigned } = &*places;
         let mut late = BTreeSet::new();
         // Only what the group has given and not taken since.
-        for (partition, wish) in wishes.iter().filter(|(partition, _)| given.contains(*partition)) {
-            if !self.place(assigned, partition, *wish) {
+        let ours = wishes.iter().filter(|(partition, _)| given.contains(*partition));
+        let (old, new): (Vec<_>, Vec<_>) = ours.partition(|(partition, _)| assigned.contains_key(*partition));
+        for (partition, wish) in old {
+            if !self.moved(partition, *wish) {
                 late.insert(partition.clone());
             }
         }
+        self.placed(&mut places, &new, &mut late);
         self.again = !late.is_empty();
         let swamped = self.swamped;
         let is_wanted = |partition: &TopicPartition| {
@@ -271,29 +306,37 @@ impl Poller<'_> {
         }
     }
 
-    /// Sets the consumer to where the wish wants it; false when that has to be tried again.
-    fn place(
+    /// Assigns what was settled since, all of it at once; what has to be tried again is `late`.
+    fn placed(
         &self,
-        assigned: &mut BTreeMap<TopicPartition, Option<bool>>,
-        partition: &TopicPartition,
-        wish: Wish,
-    ) -> bool {
-        let Some(offset) = wish.seek else { return true };
-        let there = offset_list([(partition, offset)]);
-        if !assigned.contains_key(partition) {
-            if let Err(error) = self.consumer.incremental_assign(&there) {
-                tracing::warn!(%partition, %error, "a partition could not be assigned");
-                return false;
-            }
-            assigned.insert(partition.clone(), None);
-            self.shared.inbox.sought(partition, wish);
-            return true;
+        places: &mut Places,
+        new: &[(&TopicPartition, &Wish)],
+        late: &mut BTreeSet<TopicPartition>,
+    ) {
+        let there: Vec<_> =
+            new.iter().filter_map(|(partition, wish)| Some((*partition, wish.seek?))).collect();
+        if there.is_empty() {
+            return;
         }
+        let is_assigned = assign(self.consumer, places, &offset_list(there));
+        for (partition, wish) in new.iter().filter(|(_, wish)| wish.seek.is_some()) {
+            if is_assigned {
+                places.assigned.insert((*partition).clone(), None);
+                self.shared.inbox.sought(partition, **wish);
+            } else {
+                late.insert((*partition).clone());
+            }
+        }
+    }
+
+    /// Moves the consumer to where the wish wants it; false when that has to be tried again.
+    fn moved(&self, partition: &TopicPartition, wish: Wish) -> bool {
+        let Some(offset) = wish.seek else { return true };
         if wish.paused {
             // There is time until it is resumed.
             return true;
         }
-        match self.consumer.seek_partitions(there, SEEK) {
+        match self.consumer.seek_partitions(offset_list([(partition, offset)]), SEEK) {
             Ok(done) if done.elements().iter().all(|entry| entry.error().is_ok()) => {
                 self.shared.inbox.sought(partition, wish);
                 true

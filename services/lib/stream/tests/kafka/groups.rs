@@ -1,6 +1,7 @@
 //! Members among members. Numbers are rows of the fault matrix.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use stream::kafka::GroupProtocol;
@@ -8,7 +9,8 @@ use stream::{Commit, FetchBounds, Log, Membership, StartAt};
 use testbed::{Kafka, KafkaVersion};
 
 use super::support::{
-    Mode, append, commit, connect, membership, metric, name, records, settings, soon, topic,
+    DEADLINE, Mode, append, assigned, audit, commit, connect, copy, membership, metric, name, records,
+    settings, soon, topic, until_done,
 };
 
 /// Row 10.
@@ -99,6 +101,53 @@ async fn a_generation_bump_fences_nobody_on_kafka_4_0() {
     generations(&kafka.bootstrap(), GroupProtocol::Consumer).await;
 }
 
+/// So often a third member comes and goes.
+const HANDOVERS: u32 = 6;
+const PARTITIONS: i32 = 12;
+
+/// The group is shared out anew again and again, each time in several steps, since whoever gives partitions up does so with a
+/// heartbeat of its own: what a member has meanwhile is read on. (It was not always: see the top of `polling.rs`.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stays_is_read_on_while_others_come_and_go() {
+    let (log, _) = connect(Mode::Newest.settings(&Kafka::shared().bootstrap())).await;
+    let (input, output) = (topic(&log, "input", PARTITIONS).await, topic(&log, "output", PARTITIONS).await);
+    let (group, copied) = (name("group"), Arc::new(AtomicUsize::new(0)));
+    let join = || async {
+        let membership = membership(&group, &name("slot"), std::slice::from_ref(&input));
+        soon("joining", log.join(membership)).await.unwrap()
+    };
+    let mut staying = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (mut member, output, copied) = (join().await, Arc::clone(&output), Arc::clone(&copied));
+        staying.spawn(async move { copy(&mut *member, &output, &copied).await });
+    }
+    let all_of = |count: usize| {
+        let copied = Arc::clone(&copied);
+        testbed::until_async("every record is copied", DEADLINE, move || {
+            let done = (copied.load(Ordering::Relaxed) >= count).then_some(());
+            async move { done }
+        })
+    };
+    let mut appended = 0;
+    for handover in 0..HANDOVERS {
+        let mut third = join().await;
+        assigned(&mut *third).await;
+        append(&log, &input, 120).await;
+        appended += 120;
+        tokio::select! {
+            () = all_of(appended) => {}
+            ended = copy(&mut *third, &output, &copied) => panic!("hand-over {handover}: {ended}"),
+        }
+        soon("leave", third.leave()).await.unwrap();
+        append(&log, &input, 120).await;
+        appended += 120;
+        all_of(appended).await;
+    }
+    assert!(staying.try_join_next().is_none(), "both are there");
+    until_done(&log, &group, &input, &output, PARTITIONS).await;
+    assert_eq!(audit(&log, &group, &input, &output, PARTITIONS).await, appended);
+}
+
 /// A slow intake makes the member pause, again and again; every record comes, in order, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_intake_loses_nothing() {
@@ -158,6 +207,6 @@ async fn a_membership_may_have_a_session_of_its_own() {
     assert!(matches!(&answer, Commit::Committed { .. }), "{answer:?}");
     soon("leave", first.leave()).await.unwrap();
     let mut second = log.join(Membership { slot: name("slot"), ..leader }).await.unwrap();
-    let new = super::support::assigned(&mut *second).await;
+    let new = assigned(&mut *second).await;
     assert_eq!(new[0].next_offset, offsets[0].next_offset);
 }
