@@ -20,9 +20,9 @@ TORCH := -p models -p cli -p standalone -p trainer -p e2e -p lanes
 BUILD := build --locked -p cli -p standalone -p trainer -p lanes
 
 # What models/default learned from, for its card.
-PORTRAITS ?= Official portraits of US representatives and senators (512 x 512 JPEG), as published under the MIT licence by \
-  CivilServiceUSA (us-house, us-senate): 393 people to learn from, 49 to validate with, 94 kept for the test. Forgeries are \
-  made of them by touchstone-train.
+PORTRAITS := Official portraits of US representatives and senators (512 x 512 JPEG), as published under the MIT licence by \
+  CivilServiceUSA (us-house, us-senate). Forgeries are made of them by touchstone-train.
+NEW := .deps/train/default
 
 .PHONY: help setup demo fleet trainer model test lint bare torch parity faces bench
 
@@ -40,7 +40,7 @@ $(FACES): | setup
 
 # What the demo shall find: the numbers are chosen so that the default model does.
 $(FORGED): FORGE = $(OUT)/touchstone-train forge .deps/samples/astronaut.png
-$(FORGED): $(wildcard services/trainer/src/forge/*.rs) Makefile | setup $(FACES)
+$(FORGED): $(shell find services/trainer/src -name "*.rs") Makefile | setup $(FACES)
 	@$(CARGO) $(BUILD)
 	@rm -rf $@ $@.new
 	@$(FORGE) --manipulation self-blended --number 3 --out $@.new/astronaut-self-blended.png
@@ -60,13 +60,15 @@ trainer: setup $(FACES) ## touchstone-train, which makes models of your own phot
 	@$(CARGO) $(BUILD)
 	@echo "built: $(OUT)/touchstone-train, $(OUT)/touchstone"
 
-model: setup $(FACES) ## models/default anew, of PHOTOS=folder, and its test: hours on two cores; a second call goes on after a stop
-	@[ -n "$(PHOTOS)" ] || { echo "make model PHOTOS=folder: the photos to learn from, named by the person" >&2; exit 64; }
+model: setup $(FACES) ## models/default anew, of PHOTOS=folder of the portraits that its card names, and its test: hours on two cores
+	@[ -n "$(PHOTOS)" ] || { echo "make model PHOTOS=folder: the portraits that the card names, each file named by the person" >&2; exit 64; }
 	@$(CARGO) $(BUILD)
-	@$(OUT)/touchstone-train train --real "$(PHOTOS)" --out models/default \
-	  --run .deps/train/default.run --resume --preset mini --precision bf16 --steps 6000 --batch 16 --seed 1 \
-	  --name two-stream-mini --bundle-version 1 --licence Apache-2.0 --data-statement "$(PORTRAITS)"
-	@$(OUT)/touchstone-train evaluate models/default "$(PHOTOS)" --card
+	@[ -d $(NEW) ] || $(OUT)/touchstone-train train --real "$(PHOTOS)" --out $(NEW) --resume --preset mini --precision bf16 \
+	  --steps 6000 --batch 16 --seed 1 --name two-stream-mini --bundle-version 1 --licence Apache-2.0 \
+	  --data-statement "$(PORTRAITS)"
+	@$(OUT)/touchstone-train evaluate $(NEW) "$(PHOTOS)" --card
+	@rm -rf models/default
+	@mkdir -p models && mv $(NEW) models/default
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests
