@@ -1,7 +1,7 @@
 //! Forgeries made on the fly: a face goes in, the face and its forgery come out, both through the same losses.
 //!
-//! Everything is a pure function of (faces, seed, index): a stop, another number of threads or another machine changes
-//! nothing. Start reading at `Recipe::forge`.
+//! Everything is a pure function of (faces, seed, index): a stop or another number of threads changes nothing, and
+//! another machine nothing but the last digits of powers and sines. Start reading at `Recipe::forge`.
 
 mod colour;
 mod degrade;

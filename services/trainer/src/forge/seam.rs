@@ -4,16 +4,17 @@
 use super::picture::Picture;
 
 /// The donor's gradients on the target's edge. With the donor's gradients kept, what is added to the donor is the harmonic
-/// function whose values on the edge are target − donor; it is solved on a grid four times coarser, where it is as smooth,
-/// then enlarged.
+/// function whose values on the edge are target − donor; it is solved on a coarser grid, where it is as smooth, then
+/// enlarged.
 pub(crate) fn poisson(target: &Picture, donor: &Picture, weights: &[f32]) -> Picture {
     let (width, height) = (target.width(), target.height());
-    let (columns, rows) = (width.div_ceil(COARSE), height.div_ceil(COARSE));
+    let coarse = coarse(weights, width);
+    let (columns, rows) = (width.div_ceil(coarse), height.div_ceil(coarse));
     let mut grid = vec![[0f32; 3]; columns * rows];
     let mut inside = vec![false; columns * rows];
     for row in 0..rows {
         for column in 0..columns {
-            let at = (row * COARSE).min(height - 1) * width + (column * COARSE).min(width - 1);
+            let at = (row * coarse).min(height - 1) * width + (column * coarse).min(width - 1);
             let cell = row * columns + column;
             let edge = row == 0 || column == 0 || row == rows - 1 || column == columns - 1;
             inside[cell] = !edge && weights[at] > INSIDE;
@@ -23,7 +24,7 @@ pub(crate) fn poisson(target: &Picture, donor: &Picture, weights: &[f32]) -> Pic
         }
     }
     relax(&mut grid, &inside, columns);
-    let sheet = membrane(&grid, columns, rows);
+    let sheet = membrane(&grid, [columns, rows], coarse);
     let mut result = donor.clone();
     for (at, pixel) in result.pixels.iter_mut().enumerate() {
         if weights[at] > 0.0 {
@@ -34,14 +35,25 @@ pub(crate) fn poisson(target: &Picture, donor: &Picture, weights: &[f32]) -> Pic
     result
 }
 
-/// Pixels of a cell's side.
+/// Pixels of a cell's side at least, and cells that a donor is wide at most: [`ROUNDS`] are for as many. In a crop of the size
+/// that is learned from it is 4 pixels, whatever the face.
 const COARSE: usize = 4;
+const CELLS: usize = 96;
 /// From here on a pixel belongs to the donor.
 const INSIDE: f32 = 0.02;
 /// Successive over-relaxation; a face is some 50 cells wide, for which 1.9 is near the best factor and 80 rounds end within
 /// a level of the solution.
 const ROUNDS: usize = 80;
 const OVER: f32 = 1.9;
+
+/// Pixels of a cell's side.
+fn coarse(weights: &[f32], width: usize) -> usize {
+    let inside = |column: usize| weights.iter().skip(column).step_by(width).any(|weight| *weight > INSIDE);
+    let (first, last) =
+        ((0..width).find(|&column| inside(column)), (0..width).rfind(|&column| inside(column)));
+    let across = first.zip(last).map_or(0, |(first, last)| last - first + 1);
+    COARSE.max(across.div_ceil(CELLS))
+}
 
 fn relax(grid: &mut [[f32; 3]], inside: &[bool], columns: usize) {
     let cells: Vec<usize> = (0..inside.len()).filter(|cell| inside[*cell]).collect();
@@ -57,11 +69,15 @@ fn relax(grid: &mut [[f32; 3]], inside: &[bool], columns: usize) {
 }
 
 /// The grid's value at any pixel, bilinear.
-fn membrane(grid: &[[f32; 3]], columns: usize, rows: usize) -> impl Fn(usize, usize) -> [f32; 3] {
+fn membrane(
+    grid: &[[f32; 3]],
+    [columns, rows]: [usize; 2],
+    coarse: usize,
+) -> impl Fn(usize, usize) -> [f32; 3] {
     move |x, y| {
-        let (left, top) = ((x / COARSE).min(columns - 1), (y / COARSE).min(rows - 1));
+        let (left, top) = ((x / coarse).min(columns - 1), (y / coarse).min(rows - 1));
         let (right, below) = ((left + 1).min(columns - 1), (top + 1).min(rows - 1));
-        let (fx, fy) = ((x % COARSE) as f32 / COARSE as f32, (y % COARSE) as f32 / COARSE as f32);
+        let (fx, fy) = ((x % coarse) as f32 / coarse as f32, (y % coarse) as f32 / coarse as f32);
         let at = |column: usize, row: usize| grid[row * columns + column];
         let (a, b, c, d) = (at(left, top), at(right, top), at(left, below), at(right, below));
         std::array::from_fn(|i| {
@@ -73,6 +89,26 @@ fn membrane(grid: &[[f32; 3]], columns: usize, rows: usize) -> impl Fn(usize, us
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_donor_becomes_the_target_as_well() {
+        let (width, height) = (900i32, 700i32);
+        let target =
+            Picture::from_rgb(width as usize, height as usize, &vec![90; (width * height * 3) as usize]);
+        let donor = target.clone().map(|pixel| pixel.map(|value| value + 30.0));
+        let weights: Vec<f32> = (0..width * height)
+            .map(|at| {
+                let away = (at % width - 450).pow(2) + (at / width - 350).pow(2);
+                if away < 320 * 320 { 1.0 } else { 0.0 }
+            })
+            .collect();
+        let seamless = poisson(&target, &donor, &weights);
+        for (pixel, weight) in seamless.pixels.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
+            assert!((pixel[0] - 90.0).abs() < 1.0, "{pixel:?} {weight}");
+        }
+        // What is learned from is 384 pixels wide.
+        assert_eq!(coarse(&vec![1.0; 384 * 384], 384), COARSE);
+    }
 
     #[test]
     fn a_donor_that_differs_by_a_constant_becomes_the_target() {

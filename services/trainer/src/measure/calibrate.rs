@@ -27,7 +27,7 @@ pub struct Budgets {
 }
 
 impl Default for Budgets {
-    /// 1 % and 5 % (training.md).
+    /// 1 % and 5 %. Chosen.
     fn default() -> Self {
         Self { false_alarms: 0.01, misses: 0.05 }
     }

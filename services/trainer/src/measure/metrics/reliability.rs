@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mass, Ranking};
 
-/// Bins of the expected calibration error: equal mass, so that none rests on a handful of scores (training.md).
+/// Bins of the expected calibration error: equal mass, so that none rests on a handful of scores.
 const BIN_COUNT: usize = 10;
 
 /// A tenth, say, of the scores, by P(forged). Masses and means are under the 50/50 prior.
