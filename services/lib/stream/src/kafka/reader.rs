@@ -3,7 +3,9 @@
 //! Control records and aborted ones occupy offsets that no message tells of. The end of a partition is told by
 //! librdkafka (`PartitionEOF`, in order with the messages, but without an offset and without a topic: hence one
 //! consumer a topic). At the end of a tail the position moves over such a gap in three steps: ask for the last stable
-//! offset, fetch once more from where we are, and when the end is told again everything below that offset was given.
+//! offset, fetch once more from where we are, and when the end is told again everything below that offset was given. All
+//! of it twice: the one who told the end may have been elected after the offset was asked for, and not know yet how far the
+//! log is stable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +37,9 @@ const TAIL_PATIENCE_MS: u64 = 250;
 /// How long a seek or the last stable offset may take at the end of a tail; otherwise the next idle moment will do.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// So often the end is told before a gap is believed.
+const TOLD: u32 = 2;
+
 type Sent = Result<ReadBatch, StreamError>;
 
 /// Reads partitions as their threads give them.
@@ -53,7 +58,7 @@ impl KafkaReader {
         let mut topics: BTreeMap<Arc<str>, BTreeMap<i32, Place>> = BTreeMap::new();
         for (partition, next_offset, end) in from {
             if end.is_none_or(|end| next_offset < end) {
-                let place = Place { next_offset, end, checked: None, at_end: false };
+                let place = Place { next_offset, end, checked: None, told: 0, at_end: false };
                 topics.entry(partition.topic).or_default().insert(partition.partition, place);
             }
         }
@@ -98,6 +103,8 @@ struct Place {
     end: Option<i64>,
     /// At the end told last: everything below this is given when the end is told once more.
     checked: Option<i64>,
+    /// How often the end was told after a check, and nothing has come since.
+    told: u32,
     /// The end was told and nothing has come since.
     at_end: bool,
 }
@@ -181,7 +188,7 @@ impl Feed {
             return Ok(());
         }
         place.next_offset = offset + 1;
-        (place.at_end, place.checked) = (false, None);
+        (place.at_end, place.checked, place.told) = (false, None, 0);
         let is_last = place.end == Some(offset + 1);
         self.pending_bytes += size_bytes(&record);
         self.pending.push(record);
@@ -205,11 +212,15 @@ impl Feed {
         }
         place.at_end = true;
         // The next idle moment looks again: there may be a gap above what was checked.
-        if let Some(checked) = place.checked.take().filter(|checked| *checked > place.next_offset) {
-            place.next_offset = checked;
-            return self.gap(index, checked);
+        let Some(checked) = place.checked.take().filter(|checked| *checked > place.next_offset) else {
+            return Ok(());
+        };
+        place.told += 1;
+        if place.told < TOLD {
+            return Ok(());
         }
-        Ok(())
+        (place.next_offset, place.told) = (checked, 0);
+        self.gap(index, checked)
     }
 
     /// A partition was read to its end.
