@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
@@ -35,7 +35,9 @@ const WATERMARKS: Duration = Duration::from_secs(2);
 /// milliseconds. The broker raises a member's epoch before the member hears of it: until the answer to its heartbeat has
 /// come, the freshest metadata is too old, and nothing is wrong. On a busy machine that takes seconds (measured 1.1 s,
 /// 2026-11-27).
-const PAUSES: [u64; 7] = [50, 100, 200, 400, 800, 800, 800];
+const PAUSES: [u64; 10] = [50, 100, 200, 400, 800, 800, 800, 800, 800, 800];
+/// After so long there is no other pause. Longer than it takes until a heartbeat that was lost is sent again: 5 s.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The committing thread.
 pub(crate) struct Committing {
@@ -294,6 +296,7 @@ impl Committing {
                     match self.consumer.group_metadata() {
                         // No membership, nothing to commit.
                         None => Attempt::GroupFenced("this consumer is in no group".to_owned()),
+                        Some(_) if self.consumer.assignment_lost() => lost(),
                         Some(metadata) => {
                             let group = Arc::clone(&self.shared.membership.group);
                             transactor.transact(rows, Some(&Moves { group, offsets: moved(), metadata }))
@@ -324,6 +327,7 @@ impl Committing {
                 || false,
                 || match self.consumer.commit(offsets, CommitMode::Sync) {
                     Ok(()) => Attempt::Committed(Vec::new()),
+                    Err(_) if self.consumer.assignment_lost() => lost(),
                     Err(error) => Attempt::refused(&error, error.to_string())
                         .unwrap_or_else(|| Attempt::Unknown(format!("offsets were not committed: {error}"))),
                 },
@@ -337,6 +341,12 @@ impl Committing {
     }
 }
 
+/// The group has given this member up, and the callback that tells so waits for the lock: until it has run there is no other
+/// generation to wait for.
+fn lost() -> Attempt {
+    Attempt::GroupFenced("the assignment was lost".to_owned())
+}
+
 /// Attempts again while the group refuses the generation, but never on an instance that has lost a connection meanwhile:
 /// the abort of the attempt before may have been sent twice then, and its second copy would end the next attempt half-way.
 fn while_generation_is_old(
@@ -345,6 +355,7 @@ fn while_generation_is_old(
     is_shaken: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Attempt,
 ) -> Attempt {
+    let began = Instant::now();
     let mut pauses = pauses.iter().map(|pause| Duration::from_millis(*pause));
     loop {
         let attempted = attempt();
@@ -352,12 +363,17 @@ fn while_generation_is_old(
             metrics.refused_attempt();
         }
         let Attempt::OldGeneration(why) = &attempted else { return attempted };
+        // Attempts that take their time leave none for more: somebody may wait for the lock.
+        let pause = pauses.next().filter(|_| began.elapsed() < PATIENCE);
+        pause.into_iter().for_each(std::thread::sleep);
+        // After the pause: a loss is told by another thread.
         if is_shaken() {
             let why = format!("a connection was lost while the group refused a transaction: {why}");
             return Attempt::Broken(StreamError::Unavailable { why });
         }
-        let Some(pause) = pauses.next() else { return attempted };
-        std::thread::sleep(pause);
+        if pause.is_none() {
+            return attempted;
+        }
     }
 }
 

@@ -138,6 +138,12 @@ impl Inbox {
         if held.seek.is_some() {
             return;
         }
+        // librdkafka may yield a record twice that it was yielding while it paused its partition for a rebalance.
+        let given = (held.given > held.start).then(|| held.given - 1);
+        let newest = held.records.back().map(|record| record.position.offset).or(given);
+        if newest.is_some_and(|newest| record.position.offset <= newest) {
+            return;
+        }
         if held.paused {
             // The consumer has not heard of it yet: come back for this one.
             held.seek = Some(record.position.offset);
@@ -408,6 +414,33 @@ mod tests {
         inbox.push(&partition(0), record(0, 3));
         assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(new)) if new[0].epoch.0 == 2));
         assert_eq!(next(&inbox), None, "an older wish is not this one");
+    }
+
+    #[test]
+    fn what_is_yielded_twice_is_given_once() {
+        let inbox = inbox();
+        hold(&inbox, 0, 1, 5);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(_))));
+        for offset in [5, 6, 6, 5] {
+            inbox.push(&partition(0), record(0, offset));
+        }
+        let offsets = |event| match event {
+            Some(MemberEvent::Records { records, .. }) => {
+                records.iter().map(|record| record.position.offset).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(offsets(next(&inbox)), [5, 6]);
+        for offset in [6, 8] {
+            inbox.push(&partition(0), record(0, offset));
+        }
+        assert_eq!(offsets(next(&inbox)), [8], "given, and yielded once more");
+        // A log that was cut off behind us begins lower: it is taken from there.
+        hold(&inbox, 0, 2, 9);
+        assert!(matches!(next(&inbox), Some(MemberEvent::Revoked { .. })));
+        assert!(matches!(next(&inbox), Some(MemberEvent::Assigned(_))));
+        inbox.push(&partition(0), record(0, 3));
+        assert_eq!(offsets(next(&inbox)), [3]);
     }
 
     #[test]
