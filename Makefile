@@ -68,7 +68,7 @@ model: setup $(FACES) ## models/default anew, of PHOTOS=folder of the portraits 
 	  --data-statement "$(PORTRAITS)"
 	@$(OUT)/touchstone-train evaluate $(NEW) "$(PHOTOS)" --card
 	@rm -rf models/default
-	@mkdir -p models && mv $(NEW) models/default
+	@mkdir -p models && mv $(NEW) models/default && rm -rf $(NEW).run
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests

@@ -32,6 +32,11 @@ pub fn touchstone() -> PathBuf {
     torch().join("touchstone")
 }
 
+/// Makes models.
+pub fn touchstone_train() -> PathBuf {
+    torch().join("touchstone-train")
+}
+
 /// A worker that judges by script.
 pub fn worker() -> PathBuf {
     bare().join("touchstone-worker")

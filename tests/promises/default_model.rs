@@ -1,4 +1,4 @@
-//! "The default model": it comes with the repository, as it was written, small, and is as good as its card says.
+//! "The default model": it comes with the repository, as it was written, small, and was measured to be good enough.
 
 use std::fs;
 use std::path::Path;

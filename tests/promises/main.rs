@@ -7,3 +7,4 @@ mod demo;
 mod disk_full;
 mod drain;
 mod grpc;
+mod own_model;

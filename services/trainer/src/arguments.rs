@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use models::bundle::{NAME, is_name};
 
 use crate::data::photos::Naming;
 use crate::data::split::Split;
@@ -184,10 +185,10 @@ pub(crate) struct Train {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) save_every: u64,
     /// The bundle's name.
-    #[arg(long, default_value = "two-stream")]
+    #[arg(long, default_value = "two-stream", value_parser = name)]
     pub(crate) name: String,
     /// The bundle's version.
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_parser = name)]
     pub(crate) bundle_version: String,
     /// The licence of the weights, for the manifest and the card.
     #[arg(long, default_value = "unspecified")]
@@ -288,6 +289,10 @@ pub(crate) struct Preview {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 on".to_owned())
+}
+
+fn name(word: &str) -> Result<String, String> {
+    is_name(word).then(|| word.to_owned()).ok_or_else(|| NAME.to_owned())
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {

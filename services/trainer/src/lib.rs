@@ -19,13 +19,14 @@ mod arguments;
 mod chance;
 mod commands;
 mod data;
+mod engine;
 mod files;
 pub mod forge;
 mod learn;
 pub mod measure;
-mod progress;
-mod shared;
+mod picture;
 pub mod show;
+mod telling;
 
 pub use arguments::Arguments;
 pub use commands::run;

@@ -121,12 +121,11 @@ proptest! {
     }
 
     #[test]
-    fn an_interval_holds_its_value_and_repeats(scored in scores(), seed in any::<u64>()) {
+    fn an_interval_repeats_and_is_about_the_value_of_all(scored in scores(), seed in any::<u64>()) {
         let resampling = Resampling { count: 100, seed };
         let found = bootstrap(&scored, Ranking::auc, resampling);
         prop_assert_eq!(found, bootstrap(&scored, Ranking::auc, resampling));
         if let Some(found) = found {
-            prop_assert!(found.low <= found.value && found.value <= found.high);
             prop_assert_eq!(Some(found.value), Ranking::new(&scored).auc());
         }
     }

@@ -9,15 +9,15 @@ use forensics::{DeviceClass, ForgeryDetector};
 use models::TwoStream;
 
 use crate::arguments::Shared;
-use crate::data::faces::{Face, Faces};
+use crate::data::faces::{Face, Faces, harvest};
 use crate::data::labels;
 use crate::data::photos::photos;
 use crate::data::split::Split;
+use crate::engine;
 use crate::forge::pairs::Pairs;
 use crate::measure::exam::Exam;
 use crate::measure::samples::{Condition, Sample};
-use crate::progress::Progress;
-use crate::shared;
+use crate::telling::{Progress, say};
 
 /// Of evaluation draws: fixed, so that a bundle is judged on the same forgeries each time.
 const SEED: u64 = 20_261_127;
@@ -54,9 +54,9 @@ impl Asked {
             Some(labels) => labels::photos(labels),
             None => photos(&[data.to_owned()], naming)?,
         };
-        let (faces, harvest) = shared::faces(&photos, folder, with, stop)?;
+        let (faces, harvest) = harvest(&photos, folder, &mut engine::detector(with)?, stop)?;
         let (members, words) = unknown(split.as_ref(), &faces);
-        shared::say(&words);
+        say(&words);
         ensure!(
             !members.is_empty(),
             "no picture is left to judge, of {}: name pictures of people whom the bundle does not know",
@@ -73,15 +73,17 @@ impl Asked {
     }
 }
 
-/// Faces that the bundle was neither trained nor validated nor calibrated with, as far as it says, and how far that is.
+/// Faces of people whom the bundle was neither trained nor validated nor calibrated with, as far as it says, and how far that
+/// is.
 fn unknown(split: Option<&Split>, faces: &Faces) -> (Vec<usize>, String) {
     let all = 0..faces.faces.len();
     let Some(split) = split else {
         let words = "the bundle does not say whom it was trained with, so nobody is left out";
         return (all.collect(), words.to_owned());
     };
-    let known = split.known();
-    let members: Vec<usize> = all.filter(|&face| !known.has(&faces.faces[face])).collect();
+    let (known, numbers) = (split.known(), faces.people.numbers());
+    let known = faces.people_with(|face| known.has(face));
+    let members: Vec<usize> = all.filter(|&face| !known.contains(&numbers[face])).collect();
     let left_out = faces.faces.len() - members.len();
     let words = format!(
         "{left_out} faces are left out, since the bundle was trained, validated or calibrated with them or their people"
@@ -97,7 +99,7 @@ pub(super) fn judged(
     with: &Shared,
     stop: &AtomicBool,
 ) -> Result<Vec<Sample>> {
-    let threads = shared::forge_threads(with, model.identity().device == DeviceClass::Cpu);
+    let threads = engine::forge_threads(with, model.identity().device == DeviceClass::Cpu);
     asked.exam.judged(conditions, &mut |crops| model.score(crops), threads, &Progress::new("judged", stop))
 }
 

@@ -10,18 +10,20 @@ use tch::Kind;
 
 use super::asked::{Asked, judged, name_of};
 use crate::arguments::{Calibrate, Shared};
+use crate::data::split::Split;
+use crate::engine;
 use crate::files::{fill_whole, must_be_new, write_whole};
 use crate::measure::calibrate::{Budgets, Targets, platt, temperature, thresholds};
 use crate::measure::report::Judgement;
 use crate::measure::samples::{Condition, scores};
-use crate::shared;
 use crate::show::card::recalibrated;
 use crate::show::record::{CARD, Finding, PICTURES, TRAINING, record};
+use crate::telling::print;
 
 /// Fits calibration and thresholds on given pictures and writes the bundle anew.
 pub(crate) fn calibrate(what: &Calibrate, with: &Shared, stop: &AtomicBool) -> Result<()> {
     must_be_new(&what.out)?;
-    let mut model = shared::model(&what.bundle, with)?;
+    let mut model = engine::model(&what.bundle, with)?;
     let asked = Asked::of((&what.bundle, &what.data), what.draws, what.faces.as_deref(), with, stop)?;
     // Labelled pictures are judged as they are; forgeries made here, after the losses of an upload.
     let condition = if asked.labelled { Condition::Untouched } else { Condition::AsDrawn };
@@ -38,7 +40,7 @@ pub(crate) fn calibrate(what: &Calibrate, with: &Shared, stop: &AtomicBool) -> R
     let found = thresholds(&scored, &fitted, budgets)?;
     let judgement = Judgement::of(samples, fitted, Some(found));
     let sha256 = fill_whole(&what.out, |new| write_calibrated(new, what, with, (&asked, &judgement)))?;
-    shared::print(&format!(
+    print(&format!(
         "{}: sha256 {}; LIKELY_FORGED from {:.4}, LIKELY_AUTHENTIC below {:.4}",
         what.out.display(),
         hex::encode(sha256),
@@ -61,7 +63,8 @@ fn write_calibrated(
     // It was measured with another calibration.
     manifest.measured.clear();
     let written = write(new, &manifest, &weights, storage_of(&weights)?, None)?;
-    let mut split = asked.split.clone().unwrap_or_default();
+    let by_now = Split { naming: with.naming(None), ..Split::default() };
+    let mut split = asked.split.clone().unwrap_or(by_now);
     split.calibrated_with(&asked.faces.iter().collect::<Vec<_>>());
     split.write(new)?;
     let [old, training] = [CARD, TRAINING].map(|name| what.bundle.join(name));

@@ -10,10 +10,11 @@ use image::{ImageFormat, RgbImage};
 use crate::arguments::{Forge, Shared};
 use crate::chance::{Draw, Purpose};
 use crate::data::faces::whole;
+use crate::engine;
 use crate::files::write_whole;
-use crate::forge::{Manipulation, Picture, Recipe, WideFace, jpeg};
-use crate::progress::Progress;
-use crate::shared;
+use crate::forge::{Manipulation, Recipe, jpeg};
+use crate::picture::{Picture, WideFace};
+use crate::telling::{Progress, say};
 
 /// Of a JPEG (chosen): it shall show the forgery's traces, not its own.
 const QUALITY: u8 = 95;
@@ -28,6 +29,10 @@ enum Format {
 /// Writes the photo with its largest face forged, at full strength.
 pub(crate) fn forge(what: &Forge, with: &Shared, stop: &AtomicBool) -> Result<()> {
     let format = Format::of(&what.out)?;
+    let is_out = |photo: &Path| photo.canonicalize().is_ok_and(|photo| what.out.canonicalize().is_ok_and(|out| out == photo));
+    if is_out(&what.photo) || what.donor.as_deref().is_some_and(is_out) {
+        bail!("{}: a photo is never written over: name another --out", what.out.display());
+    }
     match (what.manipulation, &what.donor) {
         (Manipulation::Swapped, None) => {
             bail!("a swapped face is somebody else's: --donor names a photo of them")
@@ -37,7 +42,7 @@ pub(crate) fn forge(what: &Forge, with: &Shared, stop: &AtomicBool) -> Result<()
         }
         _ => {}
     }
-    let mut detector = shared::detector(with)?;
+    let mut detector = engine::detector(with)?;
     let progress = Progress::new("photos", stop);
     progress.begin(1 + u64::from(what.donor.is_some()));
     let mut face_of = |photo: &Path| -> Result<WideFace> {
@@ -49,16 +54,16 @@ pub(crate) fn forge(what: &Forge, with: &Shared, stop: &AtomicBool) -> Result<()
     let offered = what.donor.as_deref().map(face_of).transpose()?;
     progress.end();
     let mut draw = Draw::new(what.seed, Purpose::Evaluation, what.number);
-    let mut recipe = Recipe::drawn(what.manipulation, usize::from(offered.is_some()), &mut draw);
+    let mut recipe = Recipe::drawn(what.manipulation, offered.is_some(), &mut draw);
     recipe.ratio = 1.0;
-    let donor = offered.as_ref().filter(|_| recipe.donor.is_some());
+    let donor = offered.as_ref().filter(|_| recipe.has_donor);
     let forged = recipe.forge(&face, donor, &mut draw);
     let forged = forged.with_context(|| format!("{}: its face has no extent", what.photo.display()))?;
     if let Some(folder) = what.out.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     write_whole(&what.out, &format.encode(&forged.picture)?)?;
-    shared::say(&format!(
+    say(&format!(
         "{}: {}, region {}, made of {}",
         what.out.display(),
         what.manipulation,

@@ -6,13 +6,15 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, ensure};
 
 use crate::arguments::{Preview, Shared};
+use crate::data::faces::harvest;
 use crate::data::photos::photos;
 use crate::data::split::{Side, Split};
+use crate::engine::detector;
 use crate::files::write_whole;
 use crate::forge::Manipulation;
 use crate::forge::pairs::Pairs;
-use crate::shared;
 use crate::show::sheet::{Mark, Sheet, Tile};
+use crate::telling::say;
 
 /// Side of a tile of the sheet, in pixels.
 const SIDE: usize = forensics::CROP_SIDE;
@@ -20,9 +22,9 @@ const SIDE: usize = forensics::CROP_SIDE;
 /// Pairs as training draws them: above the face, below its forgery.
 pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Result<()> {
     let photos = photos(&what.real, with.naming(None))?;
-    let (faces, harvest) = shared::faces(&photos, what.faces.as_deref(), with, stop)?;
+    let (faces, harvest) = harvest(&photos, what.faces.as_deref(), &mut detector(with)?, stop)?;
     harvest.at_least(2)?;
-    let members = Split::of(&faces.faces, with.naming(None)).members(Side::Train);
+    let members = Split::of(&faces, with.naming(None)).members(Side::Train);
     ensure!(members.len() >= 2, "too few people to learn from: more photos are needed");
     let pairs = Pairs::new(Arc::new(faces), members, what.seed);
     let mut sheet =
@@ -41,7 +43,7 @@ pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Resul
                 Tile::new(SIDE, &pair.authentic, Mark::Authentic)?
                     .caption(format!("sample {}", index - 1), "authentic"),
             );
-            let donor = if recipe.donor.is_some() { "donor" } else { "itself" };
+            let donor = if recipe.has_donor { "donor" } else { "itself" };
             below.push(
                 Tile::new(SIDE, &pair.forged, Mark::Forged)?
                     .caption(format!("{region}, {donor}"), format!("strength {ratio}")),
@@ -50,6 +52,6 @@ pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Resul
         sheet = sheet.row(manipulation.as_str(), above).row("", below);
     }
     write_whole(&what.out, sheet.to_svg().as_bytes())?;
-    shared::say(&format!("{}: open it in a browser", what.out.display()));
+    say(&format!("{}: open it in a browser", what.out.display()));
     Ok(())
 }

@@ -14,7 +14,9 @@ use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
 use tch::Kind;
 
 use crate::arguments::{Preset, Shared, Train};
+use crate::data::labels::AUTHENTIC;
 use crate::data::split::Side;
+use crate::engine::{self, Engine};
 use crate::files::{fill_whole, must_be_new, with_ending, write_whole};
 use crate::forge::pairs::Pairs;
 use crate::forge::{self, Manipulation};
@@ -27,15 +29,16 @@ use crate::measure::calibrate::{Budgets, CalibrationError, Targets, platt, thres
 use crate::measure::exam::Exam;
 use crate::measure::metrics::Ranking;
 use crate::measure::report::Judgement;
-use crate::measure::samples::{AUTHENTIC, Condition, Sample, scores};
-use crate::progress::Progress;
-use crate::shared::{self, Engine};
+use crate::measure::samples::{Condition, Sample, scores};
 use crate::show::card::{Statement, card};
 use crate::show::plots;
 use crate::show::record::{CARD, Finding, PICTURES, TRAINING, record};
+use crate::telling::{Progress, say};
 
 /// Steps between lines of the log.
 const NOTE_EVERY: u64 = 20;
+/// What a stop is told meanwhile.
+const AFTER_VALIDATION: &str = "stopping after this validation; all steps are saved, and another Ctrl-C ends it at once";
 /// Samples of each face and forgery in a validation.
 const VALIDATION_DRAWS: u64 = 2;
 /// Faces in a validation at most: three minutes of `mini` on two cores, at 10 images/s. Chosen.
@@ -54,16 +57,16 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     let folder = what.run.clone().unwrap_or_else(|| with_ending(&what.out, ".run"));
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
-    let material = TrainingSet::gather(what, &folder, with, stop)?;
-    let settings = settings(what, &engine, &material);
     let first = what.init.clone().map_or(Start::Chance, Start::From);
     let first = start::weights(&first, architecture(what.preset), what.seed as i64)?;
+    let material = TrainingSet::gather(what, &folder, with, stop)?;
+    let settings = settings(what, &engine, &material);
     let mut learner = Learner::new(&first, settings.pace, engine.device, engine.kind)?;
     run.restore(&settings, &mut learner)?;
     let session = Session { what, with, settings, material, engine, folder, stop };
     session.learn(&mut learner, &mut run)?;
     if learner.done() < what.steps {
-        shared::say(&format!("stopped after step {}; go on with --resume", learner.done()));
+        say(&format!("stopped after step {}; go on with --resume", learner.done()));
         return Ok(());
     }
     session.finish(&learner.averaged()?, &run)
@@ -106,15 +109,17 @@ impl Session<'_> {
                 run.note(&line)?;
                 meter = Meter::new(&loader);
             }
-            if done.is_multiple_of(self.what.validate_every) || done == last {
+            let validates = done.is_multiple_of(self.what.validate_every) || done == last;
+            // Before the validation, which takes minutes: whoever cannot wait loses no step.
+            if validates || done.is_multiple_of(self.what.save_every) {
+                run.save(learner, &self.settings)?;
+            }
+            if validates {
                 let found = self.validate(&learner.averaged()?)?;
-                auc = found.values().map(|auc| format!("{auc:.3}")).collect::<Vec<_>>().join("/");
+                auc = found.iter().map(|(kind, auc)| format!("{kind} {auc:.3}")).collect::<Vec<_>>().join(", ");
                 run.note(&Line { step: done, validation: found, ..Line::default() })?;
                 write_whole(&self.folder.join("curves.svg"), curves(&run.lines()?).as_bytes())?;
                 meter = Meter::new(&loader);
-            }
-            if done.is_multiple_of(self.what.save_every) || done == last {
-                run.save(learner, &self.settings)?;
             }
         }
         bar.abandon();
@@ -156,7 +161,7 @@ impl Session<'_> {
             record(new, &Finding { on, words, command, judgement: &judgement })?;
             Ok(Bundle::read(new)?.sha256)
         })?;
-        shared::say(&format!(
+        say(&format!(
             "{}: sha256 {}; `touchstone-train evaluate` measures it on people it never saw",
             what.out.display(),
             hex::encode(sha256)
@@ -188,7 +193,7 @@ impl Session<'_> {
     /// The bundle in `folder`, judged on the validation side, and what its scores mean. A stop ends it: the last checkpoint
     /// holds all steps.
     fn calibrated(&self, folder: &Path) -> Result<Judgement> {
-        let mut model = shared::model(folder, self.with)?;
+        let mut model = engine::model(folder, self.with)?;
         let faces = self.validated(CALIBRATION_SAMPLES_MAX as usize);
         let samples = Exam::forged(faces, self.calibration_draws()).judged(
             &[Condition::AsDrawn],
@@ -201,8 +206,8 @@ impl Session<'_> {
             Ok((calibration, found)) => (calibration, Some(found)),
             // A model that learned too little: it is kept, and abstains.
             Err(error) => {
-                shared::say(&format!(
-                    "no calibration ({error}): verdicts of this bundle abstain; train for longer"
+                say(&format!(
+                    "no calibration ({error}): verdicts of this bundle abstain; train for longer, or with more people"
                 ));
                 (Calibration::None, None)
             }
@@ -238,7 +243,7 @@ impl Session<'_> {
     fn validate(&self, weights: &TwoStreamWeights) -> Result<BTreeMap<String, f64>> {
         let mut network = PlacedNetwork::new(weights, Fusion::Official, self.engine.validation)?;
         let mut judged = |exam: &Exam, condition| {
-            let progress = Progress::to_the_end("validation");
+            let progress = Progress::to_the_end("validation", self.stop, AFTER_VALIDATION);
             exam.judged(&[condition], &mut |crops| network.score(crops), self.engine.forge_threads, &progress)
         };
         let made = Exam::forged(self.validated(VALIDATION_FACES_MAX), VALIDATION_DRAWS);

@@ -5,26 +5,23 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, anyhow, bail};
-use forensics::{CROP_SIDE, DetectedFace, FaceDetector, Frame, Point};
+use forensics::{DetectedFace, FaceDetector, Frame, Point};
 use media::{DecodeLimits, Wide, crop_wide, decode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::near_duplicates::{self, Fingerprint};
-use crate::data::photos::{Photo, stem};
+use crate::data::near_duplicates::Fingerprint;
+use crate::data::people::People;
+use crate::data::photos::{Naming, Photo, stem};
 use crate::files::write_whole;
-use crate::forge::{Picture, WideFace};
-use crate::progress::Progress;
+use crate::picture::{BORDER, Picture, WIDE_SIDE, WideFace};
+use crate::telling::{Progress, say};
 
-/// Pixels of surroundings on each side: what rotation, scale and shift of the augmentation reach, but for the last pixels of
-/// their extremes, where the edge is repeated.
-pub(crate) const BORDER: usize = 64;
-/// Side of a face with its surroundings.
-pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;
-/// Of its pixels.
-pub(crate) const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
+/// Of a face's pixels with their surroundings.
+const WIDE_BYTES: usize = WIDE_SIDE * WIDE_SIDE * 3;
 /// Photos that the detector sees at a time.
 const PHOTOS: usize = 8;
 /// The smallest face that shows something: below, the crop is mostly interpolation. Side of its box in pixels.
@@ -48,6 +45,8 @@ pub(crate) struct Face {
 /// All faces of some photos: what is known of them in memory, their pixels in a file.
 pub(crate) struct Faces {
     pub(crate) faces: Vec<Face>,
+    /// Whom they show.
+    pub(crate) people: People,
     pixels: File,
 }
 
@@ -60,8 +59,8 @@ pub(crate) struct Harvest {
     pub(crate) without_face: Vec<PathBuf>,
     /// Files that are no readable picture, with the reason.
     pub(crate) broken: BTreeMap<PathBuf, String>,
-    /// The same picture once more, bit for bit; left out.
-    pub(crate) duplicates: Vec<PathBuf>,
+    /// The same file once more, bit for bit, and where it was first: left out.
+    pub(crate) duplicates: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// The faces of some photos, and how far the search for them came.
@@ -82,12 +81,12 @@ struct Search {
 struct Rest {
     /// Photos looked at.
     looked: usize,
-    /// SHA-256 of those that are pictures.
-    seen: HashSet<[u8; 32]>,
+    /// Those that are pictures, by their SHA-256.
+    seen: HashMap<String, PathBuf>,
 }
 
 /// Raised when what is kept changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Pixels of the faces, one after another.
 const PIXELS: &str = "faces.rgb";
 /// A finished search.
@@ -142,26 +141,47 @@ impl Faces {
         for face in &mut search.faces {
             face.identity = names.get(&*face.path).copied().unwrap_or_default().to_owned();
         }
-        Ok((Self { faces: search.faces, pixels }, search.harvest))
+        let prints: HashMap<&Path, Fingerprint> =
+            search.faces.iter().map(|face| (&*face.path, face.fingerprint)).collect();
+        let copies = search.harvest.duplicates.iter();
+        let copies = copies.filter_map(|(copy, first)| Some((*names.get(&**copy)?, *prints.get(&**first)?)));
+        let copies: Vec<_> = copies.collect();
+        Ok((Self::of(search.faces, &copies, pixels), search.harvest))
     }
 
-    /// For each face the number of its person; names that share a near-duplicate photo are one person.
-    pub(crate) fn people(&self) -> Vec<u32> {
-        let named: Vec<_> = self.faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
-        let groups = near_duplicates::groups(&named);
-        let mut numbers = HashMap::new();
-        groups
-            .into_iter()
-            .map(|group| {
-                let next = numbers.len() as u32;
-                *numbers.entry(group).or_insert(next)
-            })
-            .collect()
+    /// `copies`: further names of photos that are here.
+    fn of(faces: Vec<Face>, copies: &[(&str, Fingerprint)], pixels: File) -> Self {
+        let named: Vec<_> = faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
+        let people = People::of(&named, copies);
+        Self { faces, people, pixels }
     }
 
-    /// How many names there are.
-    pub(crate) fn names(&self) -> usize {
-        self.faces.iter().map(|face| &*face.identity).collect::<HashSet<&str>>().len()
+    /// Numbers of the people of whom one of the faces is wanted.
+    pub(crate) fn people_with(&self, wanted: impl Fn(&Face) -> bool) -> HashSet<u32> {
+        let numbers = self.people.numbers();
+        let wanted = self.faces.iter().zip(&*numbers).filter(|(face, _)| wanted(face));
+        wanted.map(|(_, person)| *person).collect()
+    }
+
+    /// How many people there are and by what, for people.
+    fn told(&self) -> Vec<String> {
+        let people = self.people.count();
+        let count = |names: &mut dyn Iterator<Item = String>| names.collect::<HashSet<String>>().len();
+        let names = count(&mut self.faces.iter().map(|face| face.identity.clone()));
+        let folders = count(&mut self.faces.iter().map(|face| Naming::Folder.identity(&face.path)));
+        let by_files = self.faces.iter().all(|face| face.identity == stem(&face.path));
+        let mut lines = vec![format!("{people} people")];
+        if by_files && folders > people {
+            lines[0] +=
+                &format!(" by their files' names; --identity folder makes {folders} of them, a folder each");
+        }
+        if people < names {
+            let more = names - people;
+            lines.push(format!(
+                "{more} names share nearly the same photo with another, and count as one person with it"
+            ));
+        }
+        lines
     }
 
     /// Reads a face's pixels.
@@ -257,19 +277,24 @@ impl Search {
     fn look(
         &mut self,
         photos: &[Photo],
-        seen: &mut HashSet<[u8; 32]>,
+        seen: &mut HashMap<String, PathBuf>,
         detector: &mut dyn FaceDetector,
         pixels: &mut File,
     ) -> Result<()> {
-        let (mut new, mut digests, mut pixels_of_all) = (Self::default(), HashSet::new(), Vec::new());
+        let (mut new, mut digests, mut pixels_of_all) = (Self::default(), HashMap::new(), Vec::new());
         let mut frames: Vec<(&Photo, Frame)> = Vec::new();
         for photo in photos {
             match read(&photo.path) {
                 Err(why) => drop(new.harvest.broken.insert(photo.path.clone(), why)),
-                Ok((digest, _)) if seen.contains(&digest) || !digests.insert(digest) => {
-                    new.harvest.duplicates.push(photo.path.clone());
-                }
-                Ok((_, frame)) => frames.push((photo, frame)),
+                Ok((digest, frame)) => match seen.get(&digest).or_else(|| digests.get(&digest)) {
+                    Some(first) => {
+                        new.harvest.duplicates.insert(photo.path.clone(), first.clone());
+                    }
+                    None => {
+                        digests.insert(digest, photo.path.clone());
+                        frames.push((photo, frame));
+                    }
+                },
             }
         }
         let only: Vec<&Frame> = frames.iter().map(|(_, frame)| frame).collect();
@@ -301,6 +326,26 @@ impl Search {
     }
 }
 
+/// The photos' faces, kept in `folder` if there is one. What was left out is said.
+pub(crate) fn harvest(
+    photos: &[Photo],
+    folder: Option<&Path>,
+    detector: &mut dyn FaceDetector,
+    stop: &AtomicBool,
+) -> Result<(Faces, Harvest)> {
+    let megabytes = photos.len() * WIDE_BYTES / 1_000_000 + 1;
+    match folder {
+        Some(folder) => say(&format!("faces lie in {}: up to {megabytes} MB", folder.display())),
+        None => say(&format!(
+            "up to {megabytes} MB of faces lie in {} meanwhile; --faces names a folder",
+            std::env::temp_dir().display()
+        )),
+    }
+    let (faces, harvest) = Faces::find(photos, folder, detector, &Progress::new("faces", stop))?;
+    harvest.report().iter().chain(&faces.told()).for_each(|line| say(line));
+    Ok((faces, harvest))
+}
+
 /// The largest face of a photo with the whole photo around it.
 pub(crate) fn whole(photo: &Path, detector: &mut dyn FaceDetector) -> Result<WideFace> {
     let shown = photo.display();
@@ -319,11 +364,11 @@ fn largest(found: Vec<DetectedFace>) -> Option<DetectedFace> {
     largest.filter(|face| face.size() >= SIZE_MIN)
 }
 
-/// A photo's digest and pixels, or why there are none.
-fn read(path: &Path) -> Result<([u8; 32], Frame), String> {
+/// A photo's SHA-256 and pixels, or why there are none.
+fn read(path: &Path) -> Result<(String, Frame), String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let frame = decode(&bytes, &DecodeLimits::default()).map_err(|error| error.to_string())?;
-    Ok((Sha256::digest(&bytes).into(), frame))
+    Ok((hex::encode(Sha256::digest(&bytes)), frame))
 }
 
 /// Changes when a photo is added, taken away, or written anew.
@@ -352,7 +397,7 @@ impl Harvest {
             ));
         }
         if !self.duplicates.is_empty() {
-            let some = few(&mut self.duplicates.iter().map(|path| path.display().to_string()));
+            let some = few(&mut self.duplicates.keys().map(|path| path.display().to_string()));
             lines.push(format!("{} copies of another file: {some}", self.duplicates.len()));
         }
         if !self.broken.is_empty() {
@@ -373,12 +418,10 @@ impl Harvest {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use forensics::{BoundingBox, DetectorError};
 
     use super::*;
-    use crate::forge::tests::face;
+    use crate::picture::tests::face;
 
     /// Painted faces of as many people. The file lives as long as it is open.
     pub(crate) fn painted(people: usize) -> Faces {
@@ -387,7 +430,12 @@ pub(crate) mod tests {
         for person in 0..people {
             pixels.write_all(&face(person as u64).picture.to_rgb()).unwrap();
         }
-        Faces { faces, pixels }
+        Faces::of(faces, &[], pixels)
+    }
+
+    /// Faces whose pixels nobody will ask for.
+    pub(crate) fn unpainted(faces: Vec<Face>) -> Faces {
+        Faces::of(faces, &[], tempfile::tempfile().unwrap())
     }
 
     fn face_of(person: usize) -> Face {

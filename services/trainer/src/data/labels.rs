@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::data::photos::{self, Naming, Photo};
-use crate::measure::samples::AUTHENTIC;
 
 /// What a manifest says of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub(crate) struct Labelled {
     pub(crate) group: String,
 }
 
+/// The kind of what nobody forged.
+pub(crate) const AUTHENTIC: &str = "authentic";
 /// Nobody says how.
 const FORGED: &str = "forged";
 

@@ -1,10 +1,8 @@
 //! Near-duplicates: the same photo in another size, crop of a pixel, or compression has nearly the same fingerprint.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::forge::Picture;
+use crate::picture::Picture;
 
 /// Difference hash of an aligned face: whether each of 16 × 16 places is brighter than its right neighbour, in a 17 × 16
 /// average of the luminance.
@@ -105,36 +103,6 @@ impl Band {
     }
 }
 
-/// Numbers of the groups that faces belong to: two are in one group if they share an identity or are near-duplicates.
-pub(crate) fn groups(faces: &[(&str, Fingerprint)]) -> Vec<usize> {
-    let mut parent: Vec<usize> = (0..faces.len()).collect();
-    let mut by_name = HashMap::new();
-    for (index, (identity, _)) in faces.iter().enumerate() {
-        let first = *by_name.entry(*identity).or_insert(index);
-        join(&mut parent, first, index);
-    }
-    let index = Index::of(faces.iter().map(|(_, print)| *print));
-    for (one, (_, print)) in faces.iter().enumerate() {
-        for other in index.near(*print) {
-            join(&mut parent, one, other);
-        }
-    }
-    (0..faces.len()).map(|index| root(&mut parent, index)).collect()
-}
-
-fn root(parent: &mut [usize], mut at: usize) -> usize {
-    while parent[at] != at {
-        parent[at] = parent[parent[at]];
-        at = parent[at];
-    }
-    at
-}
-
-fn join(parent: &mut [usize], one: usize, other: usize) {
-    let (one, other) = (root(parent, one), root(parent, other));
-    parent[one.max(other)] = one.min(other);
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -142,22 +110,7 @@ mod tests {
     use super::*;
     use crate::chance::{Draw, Purpose};
     use crate::forge::Degradation;
-    use crate::forge::tests::face;
-
-    #[test]
-    fn identity_and_likeness_both_join() {
-        let print = |word: u64| Fingerprint([word, 0, u64::MAX, word]);
-        let found = groups(&[
-            ("ada", print(0)),
-            ("bob", print(u64::MAX)),
-            ("ada", print(0xffff_ffff)),
-            ("cy", print(0b111)),
-            ("dan", print(0x5555_5555_5555_5555)),
-        ]);
-        assert_eq!(found[0], found[2], "one identity");
-        assert_eq!(found[0], found[3], "six bits apart");
-        assert!(found[1] != found[0] && found[4] != found[0] && found[4] != found[1]);
-    }
+    use crate::picture::tests::face;
 
     /// Against every pair compared, with copies at all distances around the bound, bits spread evenly and heaped up.
     #[test]

@@ -1,14 +1,14 @@
 //! Which faces are learned from, which are looked at while learning, and which are touched once, at the end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::faces::Face;
-use crate::data::near_duplicates::{self, Fingerprint, Index};
+use crate::data::faces::{Face, Faces};
+use crate::data::near_duplicates::{Fingerprint, Index};
 use crate::data::photos::Naming;
 use crate::files::write_whole;
 
@@ -52,13 +52,13 @@ pub(crate) struct Placed {
 }
 
 impl Split {
-    pub(crate) fn of(faces: &[Face], naming: Naming) -> Self {
+    pub(crate) fn of(faces: &Faces, naming: Naming) -> Self {
         let placed = |(side, face): (Side, &Face)| Placed {
             side,
             identity: short(&face.identity),
             photo: face.fingerprint,
         };
-        let faces = sides(faces).into_iter().zip(faces).map(placed).collect();
+        let faces = sides(faces).into_iter().zip(&faces.faces).map(placed).collect();
         Self { rule: rule(), naming, faces, inherited: Vec::new() }
     }
 
@@ -77,13 +77,15 @@ impl Split {
         write_whole(&folder.join(FILE), serde_json::to_string(self)?.as_bytes())
     }
 
-    /// Takes over whom `parent` knows; those of `faces` are not tested with, and whom it learned from nothing is validated
-    /// with.
-    pub(crate) fn inherit(&mut self, faces: &[Face], parent: &Self) {
-        let (known, learned) = (parent.known(), parent.on(|side| side == Side::Train));
-        for (placed, face) in self.faces.iter_mut().zip(faces) {
-            let tested = placed.side == Side::Test && known.has(face);
-            if tested || placed.side == Side::Validation && learned.has(face) {
+    /// Takes over whom `parent` knows: of these people none is tested with, and none that it learned from is validated with,
+    /// in none of their photos.
+    pub(crate) fn inherit(&mut self, faces: &Faces, parent: &Self) {
+        let learned = parent.on(|side| side == Side::Train);
+        let (learned, known) = (faces.people_with(|face| learned.has(face)), parent.known());
+        let known = faces.people_with(|face| known.has(face));
+        for (placed, person) in self.faces.iter_mut().zip(&*faces.people.numbers()) {
+            let tested = placed.side == Side::Test && known.contains(person);
+            if tested || placed.side == Side::Validation && learned.contains(person) {
                 placed.side = Side::Train;
             }
         }
@@ -163,15 +165,8 @@ fn rule() -> String {
 
 /// The side of each face by [`rule`]: a function of the names, so that neither order nor number of the photos nor any result
 /// can move an identity. Only a photo that makes one person of two can.
-fn sides(faces: &[Face]) -> Vec<Side> {
-    let named: Vec<(&str, Fingerprint)> =
-        faces.iter().map(|face| (&*face.identity, face.fingerprint)).collect();
-    let groups = near_duplicates::groups(&named);
-    let mut first_names: HashMap<usize, &str> = HashMap::new();
-    for (group, (name, _)) in groups.iter().zip(&named) {
-        first_names.entry(*group).and_modify(|first| *first = (*first).min(name)).or_insert(name);
-    }
-    groups.iter().map(|group| side(first_names[group])).collect()
+fn sides(faces: &Faces) -> Vec<Side> {
+    (0..faces.faces.len()).map(|face| side(faces.people.first_name(face))).collect()
 }
 
 fn side(name: &str) -> Side {
@@ -187,6 +182,7 @@ fn side(name: &str) -> Side {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::faces::tests::unpainted;
 
     fn face(identity: &str, word: u64) -> Face {
         let fingerprint = Fingerprint([word, !word, word.rotate_left(9), word.rotate_left(21)]);
@@ -199,12 +195,12 @@ mod tests {
         let fingerprint = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let faces: Vec<Face> =
             (0..2000).map(|index| face(&format!("p{index}"), fingerprint(index))).collect();
-        let all = sides(&faces);
+        let all = sides(&unpainted(faces.clone()));
         let share = |side| all.iter().filter(|found| **found == side).count() as f64 / 2000.0;
         assert!((share(Side::Test) - 0.17).abs() < 0.03, "{}", share(Side::Test));
         assert!((share(Side::Validation) - 0.10).abs() < 0.03, "{}", share(Side::Validation));
         let reversed: Vec<Face> = faces.iter().rev().take(500).cloned().collect();
-        assert!(sides(&reversed).iter().rev().eq(&all[1500..]));
+        assert!(sides(&unpainted(reversed)).iter().rev().eq(&all[1500..]));
     }
 
     #[test]
@@ -213,6 +209,7 @@ mod tests {
             (from..to).map(|i| face(&format!("p{i}"), (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
         };
         let (old, new) = (people(0, 100), people(50, 150));
+        let (old, new) = (unpainted(old), unpainted(new));
         let parent = Split::of(&old, Naming::File);
         let known = parent.known();
         let mut child = Split::of(&new, Naming::File);
@@ -220,17 +217,36 @@ mod tests {
         child.faces.iter_mut().step_by(3).for_each(|placed| placed.side = Side::Validation);
         child.inherit(&new, &parent);
         let learned = parent.on(|side| side == Side::Train);
-        for (place, face) in new.iter().enumerate() {
+        for (place, face) in new.faces.iter().enumerate() {
             let side = child.faces[place].side;
             assert!(side != Side::Test || !known.has(face), "{}", face.identity);
             assert!(side != Side::Validation || !learned.has(face), "{}", face.identity);
         }
         assert!(child.faces.iter().any(|placed| placed.side == Side::Validation), "others stay");
         let before = child.known();
-        assert!(old.iter().all(|face| before.has(face) == known.has(face) || new.contains(face)));
-        let tested: Vec<&Face> = new.iter().filter(|face| !before.has(face)).collect();
+        let is_new = |face: &Face| new.faces.contains(face);
+        assert!(old.faces.iter().all(|face| before.has(face) == known.has(face) || is_new(face)));
+        let tested: Vec<&Face> = new.faces.iter().filter(|face| !before.has(face)).collect();
         child.calibrated_with(&tested[..1]);
         assert!(child.known().has(tested[0]) && !child.known().has(tested[1]));
+    }
+
+    /// The parent went by the files' names and learned from one photo of each person: the child, which goes by the folders',
+    /// neither validates nor tests with any photo of them.
+    #[test]
+    fn whoever_is_known_by_one_photo_is_known_by_all() {
+        let photos = |person: u64| [0, 1].map(|photo| (2 * person + photo + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let named = |person: u64| photos(person).map(|photo| face(&format!("p{person}"), photo));
+        let new = unpainted((0..100).flat_map(named).collect());
+        let learned = |person| Placed { side: Side::Train, ..Split::of(&unpainted(vec![face("1", photos(person)[0])]), Naming::File).faces[0].clone() };
+        let parent = Split { faces: (0..50).map(learned).collect(), ..Split::default() };
+        let mut child = Split::of(&new, Naming::Folder);
+        child.inherit(&new, &parent);
+        for (person, sides) in child.faces.chunks(2).enumerate() {
+            assert_eq!(sides[0].side, sides[1].side, "person {person}");
+            assert!(person >= 50 || sides[0].side == Side::Train, "person {person}");
+        }
+        assert!(!child.members(Side::Test).is_empty() && !child.members(Side::Validation).is_empty());
     }
 
     #[test]
@@ -239,7 +255,7 @@ mod tests {
             .map(|i| face(&format!("p{}", i / 2), i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
             .collect();
         faces.push(face("another-name", 1));
-        let found = sides(&faces);
+        let found = sides(&unpainted(faces));
         assert!(found.chunks(2).take(100).all(|pair| pair[0] == pair[1]));
         assert_eq!(found[0], found[200], "the same photo under another name");
     }

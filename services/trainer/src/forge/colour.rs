@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::picture::Picture;
+use crate::picture::{Picture, luminance};
 use crate::chance::Draw;
 
 /// What happens to every pixel alike.
@@ -39,11 +39,6 @@ impl ColourShift {
             })
         })
     }
-}
-
-/// Rec. 601.
-pub(crate) fn luminance([r, g, b]: [f32; 3]) -> f32 {
-    0.299 * r + 0.587 * g + 0.114 * b
 }
 
 /// `donor` with the mean and deviation that `target` has where `weights` are, in CIE Lab (Reinhard et al., *Color Transfer

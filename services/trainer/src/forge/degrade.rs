@@ -4,9 +4,8 @@
 use forensics::{CROP_SIDE, Point};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use super::colour::luminance;
-use super::picture::{Picture, Similarity};
 use crate::chance::{Draw, Purpose};
+use crate::picture::{Picture, Similarity, luminance};
 
 /// Where the network looks: how the input is cut out of a wide crop.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,8 +4,8 @@ use std::f32::consts::TAU;
 
 use forensics::Point;
 
-use super::picture::Picture;
 use crate::chance::Draw;
+use crate::picture::Picture;
 
 /// A face's own frame: origin between eyes and mouth, `down` from the eyes to the mouth, lengths in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,7 +7,6 @@ mod colour;
 mod degrade;
 mod mask;
 pub(crate) mod pairs;
-mod picture;
 mod seam;
 
 use std::fmt;
@@ -17,11 +16,10 @@ use forensics::Point;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Draw;
+use crate::picture::{Picture, Similarity, WideFace};
 use colour::ColourShift;
 pub(crate) use degrade::{Degradation, View, jpeg};
 use mask::{FaceFrame, Region};
-pub(crate) use picture::Picture;
-use picture::Similarity;
 
 /// How a forgery is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -34,12 +32,6 @@ pub enum Manipulation {
     Swapped,
     /// Either of them, in the eyes, the mouth or half of the face only.
     Regional,
-}
-
-/// A face with its surroundings.
-pub(crate) struct WideFace {
-    pub(crate) picture: Picture,
-    pub(crate) landmarks: [Point; 5],
 }
 
 /// A forgery and what it must be told from.
@@ -58,8 +50,8 @@ pub(crate) struct Recipe {
     pub(crate) region: Region,
     /// How much of the forgery is mixed in at most, one of [`RATIOS`].
     pub(crate) ratio: f32,
-    /// Number of the donor among those offered; `None`: made of the face itself.
-    pub(crate) donor: Option<usize>,
+    /// Made of another face; else of the face itself.
+    pub(crate) has_donor: bool,
     poisson: bool,
 }
 
@@ -90,9 +82,9 @@ impl fmt::Display for Manipulation {
 }
 
 impl Recipe {
-    /// Draws how a forgery of that kind is made, with one of `donors` other faces where it needs one. Without any other
-    /// face a swap is a self-blend.
-    pub(crate) fn drawn(manipulation: Manipulation, donors: usize, draw: &mut Draw) -> Self {
+    /// Draws how a forgery of that kind is made, of another face where it needs one. Where none is offered, a swap is a
+    /// self-blend.
+    pub(crate) fn drawn(manipulation: Manipulation, is_offered: bool, draw: &mut Draw) -> Self {
         let region = match manipulation {
             Manipulation::Regional => draw.one_of(&[Region::Eyes, Region::Mouth, Region::Half]),
             _ => Region::Face,
@@ -102,14 +94,10 @@ impl Recipe {
             Manipulation::Swapped => true,
             Manipulation::Regional => draw.chance(0.5),
         };
-        let (donor, poisson) = (draw.below(donors.max(1)), draw.chance(0.3));
-        Self {
-            manipulation,
-            region,
-            ratio: draw.one_of(&RATIOS),
-            donor: (swaps && donors > 0).then_some(donor),
-            poisson: poisson && swaps && donors > 0,
-        }
+        // Version 1 draws a number here that says nothing: without it every sample would be another.
+        draw.below(1);
+        let (has_donor, poisson) = (swaps && is_offered, draw.chance(0.3));
+        Self { manipulation, region, ratio: draw.one_of(&RATIOS), has_donor, poisson: poisson && has_donor }
     }
 
     /// The forgery of `face`; `donor` is the face that the recipe names. `None` where landmarks have no extent.
@@ -176,30 +164,13 @@ fn sharpened(picture: Picture, strength: f32) -> Picture {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::chance::Purpose;
-    use crate::data::faces::WIDE_SIDE;
-
-    /// A face of smooth shades with fine grain, as large as a wide crop, with the template's landmarks.
-    pub(crate) fn face(seed: u64) -> WideFace {
-        let mut draw = Draw::new(seed, Purpose::Noise, 1);
-        let tint = [draw.within(90.0, 190.0), draw.within(80.0, 150.0), draw.within(70.0, 130.0)];
-        let waves = [draw.within(10.0, 40.0), draw.within(0.02, 0.06)];
-        let mut rgb = Vec::new();
-        for at in 0..WIDE_SIDE * WIDE_SIDE {
-            let (x, y) = ((at % WIDE_SIDE) as f32, (at / WIDE_SIDE) as f32);
-            let shade = waves[0] * (x * waves[1]).sin() * (y * waves[1]).cos() + 3.0 * draw.normal();
-            rgb.extend(tint.map(|tint| (tint + shade) as u8));
-        }
-        let landmarks = [(161.0, 184.0), (223.0, 184.0), (192.0, 220.0), (167.0, 256.0), (218.0, 256.0)];
-        WideFace {
-            picture: Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &rgb),
-            landmarks: landmarks.map(|(x, y)| Point { x, y }),
-        }
-    }
+    use crate::picture::WIDE_SIDE;
+    use crate::picture::tests::face;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
@@ -211,14 +182,13 @@ pub(crate) mod tests {
             let (target, donor) = (face(1), face(2));
             let forge = |index| {
                 let mut draw = Draw::new(9, Purpose::Pair, index);
-                let recipe = Recipe::drawn(Manipulation::ALL[kind], 1, &mut draw);
-                let donor = recipe.donor.map(|_| &donor);
+                let recipe = Recipe::drawn(Manipulation::ALL[kind], true, &mut draw);
+                let donor = recipe.has_donor.then_some(&donor);
                 (recipe, recipe.forge(&target, donor, &mut draw).unwrap())
             };
             let (recipe, made) = forge(index);
             prop_assert_eq!(&made, &forge(index).1);
-            prop_assert!(recipe.donor.is_none() || kind != 0);
-            prop_assert!(recipe.donor.is_none() || made.twin == target.picture);
+            prop_assert!(!recipe.has_donor || kind != 0 && made.twin == target.picture);
             let middle = FaceFrame::of(&target.landmarks).unwrap();
             let mut changed = 0;
             for (at, (a, b)) in made.picture.pixels.iter().zip(&made.twin.pixels).enumerate() {

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 
 use crate::chance::{Draw, Purpose};
-use crate::data::faces::{Faces, WIDE_SIDE};
-use crate::forge::{Degradation, Forged, Manipulation, Picture, Recipe, View};
+use crate::data::faces::Faces;
+use crate::forge::{Degradation, Forged, Manipulation, Recipe, View};
+use crate::picture::{Picture, WIDE_SIDE};
 
 /// A face and its forgery, u8 RGB `[256, 256, 3]` each.
 pub(crate) struct Pair {
@@ -53,7 +54,7 @@ const CANDIDATES: usize = 12;
 
 impl Pairs {
     pub(crate) fn new(faces: Arc<Faces>, members: Vec<usize>, seed: u64) -> Self {
-        let people = faces.people().into();
+        let people = faces.people.numbers();
         Self::of((faces, people), members, seed)
     }
 
@@ -180,11 +181,9 @@ impl Pairs {
     fn forgery(&self, face: usize, manipulation: Manipulation, draw: &mut Draw) -> Result<(Forged, Recipe)> {
         let wide = self.faces.wide(face)?;
         let candidates = self.candidates(face, draw);
-        let recipe = Recipe::drawn(manipulation, candidates.len().min(1), draw);
-        let donor = match recipe.donor {
-            Some(_) => Some(self.faces.wide(candidates[0])?),
-            None => None,
-        };
+        let recipe = Recipe::drawn(manipulation, !candidates.is_empty(), draw);
+        let donor = candidates.first().filter(|_| recipe.has_donor);
+        let donor = donor.map(|&donor| self.faces.wide(donor)).transpose()?;
         let forged = recipe.forge(&wide, donor.as_ref(), draw);
         // Landmarks without extent were refused when the face was cut.
         let forged = forged.ok_or_else(|| {
@@ -229,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::data::faces::Face;
-    use crate::data::faces::tests::painted;
+    use crate::data::faces::tests::{painted, unpainted};
 
     #[test]
     fn an_epoch_shows_every_face_once_and_every_kind_of_forgery_comes() {
@@ -258,7 +257,7 @@ mod tests {
         }
         let alone = Pairs::new(Arc::new(painted(2)), vec![0], 1);
         let (_, recipe) = alone.forged(0, Manipulation::Swapped, 0).unwrap();
-        assert_eq!(recipe.donor, None);
+        assert!(!recipe.has_donor);
     }
 
     /// Whoever changes what a number stands for gives the forge another version: means of the pictures, since the last digits
@@ -284,10 +283,10 @@ mod tests {
         /// Where nothing was forged nothing tells the two apart: view and losses are one draw for both.
         #[test]
         fn both_classes_go_through_the_same(seed in any::<u64>(), index in any::<u64>()) {
-            let picture = crate::forge::tests::face(seed % 8).picture;
+            let picture = crate::picture::tests::face(seed % 8).picture;
             let pair = pair([&picture, &picture], None, &mut Draw::new(seed, Purpose::Pair, index));
             prop_assert!(pair.authentic == pair.forged);
-            let other = crate::forge::tests::face(seed % 8 + 1).picture;
+            let other = crate::picture::tests::face(seed % 8 + 1).picture;
             let pair = super::pair([&picture, &other], None, &mut Draw::new(seed, Purpose::Pair, index));
             prop_assert!(pair.authentic != pair.forged);
         }
@@ -296,9 +295,9 @@ mod tests {
     /// Who else is tested changes nothing about what a face goes through.
     #[test]
     fn an_evaluations_draw_goes_by_name() {
-        let mut painted = painted(6);
-        painted.faces[4].identity = painted.faces[3].identity.clone();
-        let faces = Arc::new(painted);
+        let mut named = painted(6).faces;
+        named[4].identity = named[3].identity.clone();
+        let faces = Arc::new(unpainted(named));
         let (few, many) = (Pairs::new(Arc::clone(&faces), vec![3], 5), Pairs::new(faces, vec![0, 3, 4], 5));
         for number in 0..3 {
             assert_eq!(few.losses(3, number), many.losses(3, number));
@@ -327,9 +326,9 @@ mod tests {
             forged in prop::collection::vec(any::<bool>(), 12),
             seed in any::<u64>(),
         ) {
-            let mut faces = painted(1);
-            let named = |person: &u8| Face { identity: format!("p{person}"), ..faces.faces[0].clone() };
-            faces.faces = people.iter().map(named).collect();
+            let one = &painted(1).faces[0];
+            let named = |person: &u8| Face { identity: format!("p{person}"), ..one.clone() };
+            let faces = unpainted(people.iter().map(named).collect());
             let (given, members): (Vec<usize>, Vec<usize>) = (0..people.len()).partition(|&face| forged[face]);
             prop_assume!(!members.is_empty() && !given.is_empty());
             let pairs = Pairs::new(Arc::new(faces), members.clone(), seed).with_given(given.clone());

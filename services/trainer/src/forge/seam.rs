@@ -1,8 +1,7 @@
 //! Pasting without a visible edge, as a careful forger does: Poisson blending (Pérez, Gangnet, Blake, *Poisson Image
 //! Editing*, 2003).
 
-use super::picture::Picture;
-use crate::data::faces::WIDE_SIDE;
+use crate::picture::Picture;
 
 /// The donor's gradients on the target's edge. With the donor's gradients kept, what is added to the donor is the harmonic
 /// function whose values on the edge are target − donor; it is solved on a coarser grid, where it is as smooth, then
@@ -36,8 +35,8 @@ pub(crate) fn poisson(target: &Picture, donor: &Picture, weights: &[f32]) -> Pic
     result
 }
 
-/// Pixels of a cell's side at least, and cells that a donor is wide at most: [`ROUNDS`] are for as many. In a crop of the size
-/// that is learned from it is 4 pixels, whatever the face.
+/// Pixels of a cell's side at least, and cells that a donor is wide at most: [`ROUNDS`] are for as many. In a crop that is
+/// learned from it is 4 pixels.
 const COARSE: usize = 4;
 const CELLS: usize = 60;
 /// From here on a pixel belongs to the donor.
@@ -49,14 +48,10 @@ const OVER: f32 = 1.9;
 
 /// Pixels of a cell's side.
 fn coarse(weights: &[f32], width: usize) -> usize {
-    if width <= WIDE_SIDE {
-        return COARSE;
-    }
-    let inside = |column: usize| weights.iter().skip(column).step_by(width).any(|weight| *weight > INSIDE);
-    let (first, last) =
-        ((0..width).find(|&column| inside(column)), (0..width).rfind(|&column| inside(column)));
-    let across = first.zip(last).map_or(0, |(first, last)| last - first + 1);
-    COARSE.max(across.div_ceil(CELLS))
+    let inside = weights.iter().enumerate().filter(|(_, weight)| **weight > INSIDE);
+    let columns = inside.map(|(at, _)| at % width);
+    let (first, last) = columns.fold((width, 0), |(first, last), column| (first.min(column), last.max(column)));
+    COARSE.max((last + 1).saturating_sub(first).div_ceil(CELLS))
 }
 
 fn relax(grid: &mut [[f32; 3]], inside: &[bool], columns: usize) {
@@ -110,11 +105,7 @@ mod tests {
         for (pixel, weight) in seamless.pixels.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
             assert!((pixel[0] - 90.0).abs() < 1.0, "{pixel:?} {weight}");
         }
-        assert_eq!(
-            coarse(&vec![1.0; WIDE_SIDE * WIDE_SIDE], WIDE_SIDE),
-            COARSE,
-            "samples stay what they are"
-        );
+        assert_eq!([1, 240, 241].map(|across| coarse(&vec![1.0; across], 900)), [4, 4, 5], "samples stay what they are");
     }
 
     #[test]

@@ -395,6 +395,7 @@ mod tests {
             }
             step
         });
+        assert_ne!(whole.loss, halved.loss, "both were computed alike");
         assert!((whole.loss - halved.loss).abs() < 0.05 * whole.loss, "{whole:?} {halved:?}");
         assert!((whole.gradient - halved.gradient).abs() < 0.3 * whole.gradient, "{whole:?} {halved:?}");
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::files::write_whole;
 use crate::learn::learner::{Learner, Pace};
+use crate::telling::say;
 
 /// A run's folder, held by one process.
 pub(crate) struct Run {
@@ -41,7 +42,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What differs, for people: `batch: 16 there, 8 here`.
+    /// What differs, for people: `--batch: 16 there, 8 here`.
     fn other_than(&self, kept: &Self) -> Result<Vec<String>> {
         let [there, here] = [kept, self].map(serde_json::to_value);
         let mut other = Vec::new();
@@ -52,14 +53,35 @@ impl Settings {
 
 fn differing(name: &str, there: &Value, here: &Value, other: &mut Vec<String>) {
     let (Value::Object(old), Value::Object(new)) = (there, here) else {
-        if there != here {
-            other.push(format!("{name}: {there} there, {here} here"));
+        match told(name) {
+            _ if there == here => {}
+            Told::Option(name) => other.push(format!("{name}: {there} there, {here} here")),
+            Told::Words(words) => other.push(words.to_owned()),
         }
         return;
     };
     for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
         let value = |of: &serde_json::Map<String, Value>| of.get(name).cloned().unwrap_or_default();
         differing(name, &value(old), &value(new), other);
+    }
+}
+
+/// How a person knows a setting.
+enum Told {
+    /// By what it is asked for with; its value says something.
+    Option(String),
+    Words(&'static str),
+}
+
+fn told(setting: &str) -> Told {
+    match setting {
+        "start" => Told::Option("--init".to_owned()),
+        "pairs" => Told::Option("--batch".to_owned()),
+        "warm_up" => Told::Words("another warm-up, which goes by --steps"),
+        "forge" => Told::Words("another version of the forge made its samples"),
+        "data" => Told::Words("other photos, or people on other sides"),
+        "given" => Told::Words("other given forgeries"),
+        option => Told::Option(format!("--{option}")),
     }
 }
 
@@ -102,7 +124,7 @@ impl Run {
             "{shown} holds a checkpoint: --resume goes on from it, another --run starts anew"
         );
         if resume && !checkpoint {
-            crate::shared::say("no checkpoint yet: this run begins with its first step");
+            say("no checkpoint yet: this run begins with its first step");
         }
         Ok(Self { folder: folder.to_owned(), log: None, _lock: lock })
     }

@@ -23,9 +23,14 @@ pub(crate) fn weights(start: &Start, architecture: Architecture, seed: i64) -> R
         Start::Chance => chance(architecture, seed),
         Start::From(path) if path.is_dir() => from_bundle(path, architecture),
         Start::From(path) => {
+            anyhow::ensure!(
+                architecture == Architecture::FULL,
+                "{}: a file is an ImageNet Xception's, which has the widths of --preset full; a bundle is a folder",
+                path.display()
+            );
             let base = chance(architecture, seed)?;
             let found = models::import::imagenet_xception(path, &base);
-            found.with_context(|| format!("{}: no ImageNet Xception for this preset", path.display()))
+            found.with_context(|| format!("{}: not an ImageNet Xception", path.display()))
         }
     }
 }

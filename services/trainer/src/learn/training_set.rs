@@ -1,6 +1,6 @@
 //! What a training learns from: photos, forgeries that were given with them, and who stands on which side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,14 +9,15 @@ use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::{Shared, Train};
-use crate::data::faces::Faces;
+use crate::data::faces::{Faces, harvest};
 use crate::data::labels::{self, Labelled};
 use crate::data::photos::photos;
 use crate::data::split::{Side, Split};
+use crate::engine::detector;
 use crate::files::write_whole;
 use crate::forge::pairs::{Pairs, spread};
 use crate::measure::exam::Exam;
-use crate::shared;
+use crate::telling::say;
 
 /// Faces with their sides and labels.
 pub(crate) struct TrainingSet {
@@ -28,13 +29,17 @@ pub(crate) struct TrainingSet {
 
 /// Forgeries need donors, and a batch more than one face.
 const FACES_MIN: usize = 8;
+/// A donor is somebody else, and of one person nobody could say how far another would be from them.
+const PEOPLE_MIN: usize = 2;
 /// Labelled pictures of a validation at most: a minute on two cores. Chosen.
 const LABELLED_MAX: usize = 500;
 
 impl TrainingSet {
     /// Finds the faces, keeps them in `folder`, and writes there who stands on which side.
     pub(crate) fn gather(what: &Train, folder: &Path, with: &Shared, stop: &AtomicBool) -> Result<Self> {
-        let naming = with.naming(None);
+        let begun = what.init.as_deref().filter(|path| path.is_dir());
+        let parent = begun.map(Split::read).transpose()?.flatten();
+        let naming = with.naming(parent.as_ref());
         let mut labels = match &what.pairs {
             Some(manifest) => labels::read(manifest, naming)?,
             None => BTreeMap::new(),
@@ -47,18 +52,16 @@ impl TrainingSet {
                 labels.entry(photo.path.clone()).or_insert_with(|| Labelled::authentic(photo));
             }
         }
-        let (faces, harvest) = shared::faces(&all, Some(folder), with, stop)?;
+        let (faces, harvest) = harvest(&all, Some(folder), &mut detector(with)?, stop)?;
         harvest.at_least(FACES_MIN)?;
-        let mut split = Split::of(&faces.faces, naming);
-        if let Some(parent) = what.init.as_deref().filter(|path| path.is_dir()) {
-            let known = Split::read(parent)?;
-            if known.is_none() {
-                let shown = parent.display();
-                shared::say(&format!(
-                    "{shown} does not say whom it was trained with: they may be among the tested"
-                ));
-            }
-            split.inherit(&faces.faces, &known.unwrap_or_default());
+        let mut split = Split::of(&faces, naming);
+        match (begun, &parent) {
+            (_, Some(parent)) => split.inherit(&faces, parent),
+            (Some(begun), None) => say(&format!(
+                "{} does not say whom it was trained with: they may be among the tested",
+                begun.display()
+            )),
+            (None, None) => {}
         }
         write_whole(&folder.join("split.json"), serde_json::to_string_pretty(&split)?.as_bytes())?;
         let found = Self { faces: Arc::new(faces), split, labels: Arc::new(labels) };
@@ -80,13 +83,15 @@ impl TrainingSet {
     }
 
     fn check(&self, what: &Train) -> Result<()> {
-        let count = |side| self.authentic(side).len();
-        let (learned, validated) = (count(Side::Train), count(Side::Validation));
+        let numbers = self.faces.people.numbers();
+        let people = |side| self.authentic(side).into_iter().map(|face| numbers[face]).collect::<HashSet<u32>>();
+        let [learned, validated] = [Side::Train, Side::Validation].map(|side| people(side).len());
         let given = self.given(Side::Train).len();
-        shared::say(&self.counts());
+        say(&self.counts());
         ensure!(
-            learned >= 2 && validated >= 2,
-            "too few people for a split, of which one in ten is validated with: some 30 are enough"
+            learned >= PEOPLE_MIN && validated >= PEOPLE_MIN,
+            "{learned} people to learn from and {validated} to validate with are too few, {PEOPLE_MIN} of each are needed: one in \
+             ten by name is validated with, so give photos of 50 people or more"
         );
         ensure!(
             what.pairs.is_none() || given > 0,

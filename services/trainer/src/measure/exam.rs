@@ -10,11 +10,11 @@ use forensics::{CropBatch, DetectorError, Logit};
 
 use crate::ahead::Ahead;
 use crate::data::faces::Faces;
-use crate::data::labels::Labelled;
+use crate::data::labels::{AUTHENTIC, Labelled};
 use crate::forge::pairs::Pairs;
 use crate::forge::{Degradation, Manipulation, View};
-use crate::measure::samples::{AUTHENTIC, Condition, Sample};
-use crate::progress::Progress;
+use crate::measure::samples::{Condition, Sample};
+use crate::telling::Progress;
 
 /// Scores crops: the logits of a batch, in its order.
 pub(crate) type Judge<'a> = dyn FnMut(&CropBatch) -> Result<Vec<Logit>, DetectorError> + 'a;
@@ -52,7 +52,7 @@ impl Exam {
         labels: Arc<BTreeMap<PathBuf, Labelled>>,
     ) -> Self {
         let questions = Questions::Labelled { members: members.into(), labels };
-        Self { people: faces.people().into(), faces, questions }
+        Self { people: faces.people.numbers(), faces, questions }
     }
 
     fn len(&self) -> u64 {
@@ -118,6 +118,10 @@ impl Exam {
         let mut pictures = Vec::new();
         for manipulation in Manipulation::ALL {
             let (made, recipe) = pairs.forged(face, manipulation, number)?;
+            if manipulation == Manipulation::Swapped && !recipe.has_donor {
+                // Nobody else was there: it is no swap.
+                continue;
+            }
             pictures.push((AUTHENTIC, Some(manipulation), 0.0, made.twin));
             pictures.push((manipulation.as_str(), None, recipe.ratio, made.picture));
         }
@@ -240,7 +244,7 @@ mod tests {
         for sample in samples.iter().filter(|sample| sample.condition == Condition::AsDrawn) {
             let before = exam.crop(&Sample { condition: Condition::Untouched, ..sample.clone() }).unwrap();
             let drawn = pairs.losses(sample.face, sample.number);
-            let picture = crate::forge::Picture::from_rgb(256, 256, &before);
+            let picture = crate::picture::Picture::from_rgb(256, 256, &before);
             let apart = |after: &[u8]| {
                 let steps = drawn.apply(picture.clone()).iter().zip(after).map(|(a, b)| a.abs_diff(*b)).max();
                 steps.unwrap_or_default()

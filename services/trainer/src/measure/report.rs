@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use forensics::{Calibration, Thresholds};
 use serde::Serialize;
 
+use crate::data::labels::AUTHENTIC;
 use crate::measure::metrics::{Confusion, Estimate, Ranking, Resampling, Scored, bootstrap, confusion};
-use crate::measure::samples::{AUTHENTIC, Condition, Sample, scores};
+use crate::measure::samples::{Condition, Sample, scores};
 
 /// Judged samples, what their scores mean, and what all that amounts to.
 pub(crate) struct Judgement {
@@ -250,7 +251,11 @@ fn properties(samples: &[Sample]) -> Vec<Property> {
         Share { name, pictures: scored.len(), auc: estimate(&scored, Ranking::auc) }
     };
     let strengths = [0.25, 0.5, 0.75, 1.0].map(|strength: f32| {
-        part(format!("{strength}"), &move |sample| !sample.is_forged() || sample.strength == strength)
+        let of_it = move |sample: &Sample| sample.strength == strength;
+        // All the authentic are what each strength is told from: they say nothing about how often it came.
+        let pictures = here.iter().filter(|sample| of_it(sample)).count();
+        let share = part(format!("{strength}"), &move |sample| !sample.is_forged() || of_it(sample));
+        Share { pictures, ..share }
     });
     let band = |low: u8, high: u8| {
         part(format!("{low} to {high}"), &move |sample| {

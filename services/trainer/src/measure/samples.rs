@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::labels::AUTHENTIC;
 use crate::forge::{Degradation, Manipulation};
 use crate::measure::metrics::Scored;
 
@@ -11,14 +12,11 @@ use crate::measure::metrics::Scored;
 pub(crate) enum Condition {
     /// Nothing: as cut out of the photo.
     Untouched,
-    /// Gamma, resizing, blur, noise, JPEG of 40 to 100, as drawn.
+    /// What of gamma, resizing, blur, noise and JPEG 40 to 100 was drawn.
     AsDrawn,
-    /// The same draw, with JPEG 75 at its end whatever was drawn.
+    /// The same draw, with JPEG 75 in place of the drawn one.
     Jpeg75,
 }
-
-/// The kind of what nobody forged.
-pub(crate) const AUTHENTIC: &str = "authentic";
 
 /// A judged sample.
 #[derive(Clone, Debug, PartialEq)]

@@ -113,9 +113,9 @@ impl Section<'_> {
         let pictures: String =
             self.pictures.iter().map(|(path, shows)| format!("\n![{shows}]({path})\n")).collect();
         format!(
-            "{heading}\n{} people, {} pictures: {words}. Intervals are 95 %, by bootstrap over people. *As drawn*: after gamma, \
-             resizing, blur, noise and JPEG 40 to 100, drawn alike for both classes; *JPEG 75*: the same with JPEG 75 at its end; \
-             *untouched*: as cut out of the photo. Measured with the weights and the arithmetic that are served, by `{command}`.\n\n\
+            "{heading}\n{} people, {} pictures: {words}. Intervals are 95 %, by bootstrap over people. *As drawn*: after \
+             what an upload may go through (gamma, resizing, blur, noise, JPEG 40 to 100; each by chance, alike for both classes); \
+             *JPEG 75*: the same with JPEG 75 instead of the drawn one; *untouched*: as cut out of the photo. Measured with the weights and the arithmetic that are served, by `{command}`.\n\n\
              {}\n{}{pictures}",
             report.identities,
             report.pictures,

@@ -111,7 +111,7 @@ mod tests {
     use crate::data::faces::tests::painted;
     use crate::forge::pairs::Pairs;
     use crate::measure::samples::Condition;
-    use crate::progress::Progress;
+    use crate::telling::Progress;
 
     #[test]
     fn the_sheet_shows_the_worst_of_each_class_and_pictures_stay_small() {

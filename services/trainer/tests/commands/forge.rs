@@ -66,7 +66,10 @@ fn what_cannot_be_forged_is_named() {
     let out = folder.path().join("forged.png");
     let [astronaut, coffee] =
         ["astronaut", "coffee"].map(|name| root().join(format!(".deps/samples/{name}.png")));
+    let own = folder.path().join("own.png");
+    std::fs::copy(&astronaut, &own).unwrap();
     for (photo, out, more, expected) in [
+        (&own, &own, &[][..], "own.png: a photo is never written over"),
         (&coffee, &out, &[][..], "coffee.png: no face"),
         (&folder.path().join("nowhere.png"), &out, &[], "nowhere.png"),
         (&astronaut, &folder.path().join("forged.gif"), &[], ".png or .jpg"),

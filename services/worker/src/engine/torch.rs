@@ -1,6 +1,6 @@
 //! The real engines, through libtorch.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use forensics::{CropMode, DetectorError, FaceDetector, ForgeryDetector, Preprocessing};
 use models::face_detector::Mtcnn;
@@ -26,24 +26,25 @@ pub(super) fn forgery(config: &EngineConfig) -> Result<ForgeryFactory, Exit> {
     let device = device(config)?;
     let Some(name) = config.model.strip_prefix(SEEDED) else {
         let folder = PathBuf::from(&config.model);
-        return Ok(Box::new(move || network(TwoStream::load(&folder, &device))));
+        return Ok(Box::new(move || network(&folder, TwoStream::load(&folder, &device))));
     };
     let architecture = Architecture::preset(name)
         .map_err(|error| ExitReason::Config.because(format_args!("worker.engine.model: {error}")))?;
+    let seeded = PathBuf::from(&config.model);
     Ok(Box::new(move || {
         let preprocessing =
             Preprocessing { crop: CropMode::Aligned, face_detector: FACE_DETECTOR.to_owned() };
         let bundle = Bundle::seeded(architecture, SALT, preprocessing).map_err(LoadError::from);
-        network(bundle.and_then(|bundle| TwoStream::from_bundle(bundle, &device)))
+        network(&seeded, bundle.and_then(|bundle| TwoStream::from_bundle(bundle, &device)))
     }))
 }
 
 /// What was loaded, or how the process ends.
-fn network(loaded: Result<TwoStream, LoadError>) -> Result<Box<dyn ForgeryDetector>, Exit> {
+fn network(model: &Path, loaded: Result<TwoStream, LoadError>) -> Result<Box<dyn ForgeryDetector>, Exit> {
     let detector = loaded.map_err(|error| match &error {
         LoadError::Bundle(_) => ExitReason::Refused.because(format_args!(
-            "worker.engine.model: {error} (it names a bundle's folder, such as `touchstone-train` and `touchstone model \
-             import` make)"
+            "the model {}: {error} (a model is a bundle's folder, such as `touchstone-train` and `touchstone model import` make)",
+            model.display()
         )),
         LoadError::Detector(DetectorError::SelfTest(_)) => ExitReason::Refused.because(error),
         LoadError::Device(_) => ExitReason::Unavailable.because(error),

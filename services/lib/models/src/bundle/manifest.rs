@@ -194,16 +194,23 @@ impl Manifest {
     }
 }
 
+/// What a model's name and version may be, for people.
+pub const NAME: &str = "1 to 64 letters, digits, '-', '_' or '.'";
+
+/// Whether a model's name or version is [`NAME`]: they become part of verdicts and metrics.
+pub fn is_name(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !word.is_empty() && word.len() <= 64 && word.chars().all(plain)
+}
+
 impl Raw {
     fn check(self, wrong: &mut Vec<String>) -> Option<(Manifest, Files)> {
         if self.format != FORMAT {
             wrong.push(format!("format is {}, this program reads {FORMAT}", self.format));
         }
         for (key, value) in [("name", &self.name), ("version", &self.version)] {
-            // They become part of verdicts and metrics.
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if value.is_empty() || value.len() > 64 || !value.chars().all(plain) {
-                wrong.push(format!("{key} is {value:?}, not 1 to 64 letters, digits, '-', '_' or '.'"));
+            if !is_name(value) {
+                wrong.push(format!("{key} is {value:?}, not {NAME}"));
             }
         }
         self.weights.check("weights", wrong);

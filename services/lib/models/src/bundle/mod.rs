@@ -22,7 +22,7 @@ use crate::two_stream::{Architecture, Fusion, TwoStreamWeights, WeightsError};
 pub(crate) use golden::patterns;
 pub(crate) use golden::{Golden, pairs_of, pixels_of};
 use manifest::{Files, Pinned};
-pub use manifest::{Interval, Manifest, ManifestError, Measured};
+pub use manifest::{Interval, Manifest, ManifestError, Measured, NAME, is_name};
 
 /// A model in memory, checked.
 #[derive(Debug)]

@@ -213,6 +213,7 @@ impl Feed {
         place.at_end = true;
         // The next idle moment looks again: there may be a gap above what was checked.
         let Some(checked) = place.checked.take().filter(|checked| *checked > place.next_offset) else {
+            place.told = 0;
             return Ok(());
         };
         place.told += 1;

@@ -2,6 +2,19 @@
 
 use forensics::{CROP_SIDE, Point};
 
+/// Pixels of surroundings on each side of a face: what rotation, scale and shift of the augmentation reach, but for the last
+/// pixels of their extremes, where the edge is repeated.
+pub(crate) const BORDER: usize = 64;
+/// Side of a face with its surroundings.
+pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;
+
+/// A face with its surroundings: [`WIDE_SIDE`] pixels square, or a whole photo.
+pub(crate) struct WideFace {
+    pub(crate) picture: Picture,
+    /// In the picture.
+    pub(crate) landmarks: [Point; 5],
+}
+
 /// RGB in [0, 255], f32: what is computed on it is rounded once, at the end.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Picture {
@@ -119,7 +132,7 @@ impl Picture {
 
     /// Luminance of `columns` × `rows` averages, row by row.
     pub(crate) fn luminance_grid(&self, columns: usize, rows: usize) -> Vec<f32> {
-        self.averaged(columns, rows).pixels.into_iter().map(super::colour::luminance).collect()
+        self.averaged(columns, rows).pixels.into_iter().map(luminance).collect()
     }
 
     fn stretched(&self, width: usize, height: usize, [step_x, step_y]: [f32; 2]) -> Self {
@@ -189,7 +202,7 @@ impl Similarity {
     }
 
     /// The least-squares similarity from `from` onto `to` (Umeyama, IEEE TPAMI 1991), `None` if `from` is one point. In f32, where
-    /// `media`'s alignment has the same in f64: every sample since [`super::VERSION`] 1 was drawn with these digits.
+    /// `media`'s alignment has the same in f64: every sample since [`crate::forge::VERSION`] 1 was drawn with these digits.
     pub(crate) fn between(from: &[Point; 5], to: &[Point; 5]) -> Option<Self> {
         let (m, u) = (centre(from), centre(to));
         let (mut along, mut across, mut spread) = (0.0, 0.0, 0.0);
@@ -207,6 +220,11 @@ impl Similarity {
     pub(crate) fn apply(&self, Point { x, y }: Point) -> Point {
         Point { x: self.a * x - self.b * y + self.tx, y: self.b * x + self.a * y + self.ty }
     }
+}
+
+/// Rec. 601.
+pub(crate) fn luminance([r, g, b]: [f32; 3]) -> f32 {
+    0.299 * r + 0.587 * g + 0.114 * b
 }
 
 fn centre(points: &[Point; 5]) -> Point {
@@ -239,8 +257,27 @@ fn mean(taps: &[(usize, f32)], pixel: impl Fn(usize) -> [f32; 3]) -> [f32; 3] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::chance::{Draw, Purpose};
+
+    /// A face of smooth shades with fine grain, as large as a wide crop, with the template's landmarks.
+    pub(crate) fn face(seed: u64) -> WideFace {
+        let mut draw = Draw::new(seed, Purpose::Noise, 1);
+        let tint = [draw.within(90.0, 190.0), draw.within(80.0, 150.0), draw.within(70.0, 130.0)];
+        let waves = [draw.within(10.0, 40.0), draw.within(0.02, 0.06)];
+        let mut rgb = Vec::new();
+        for at in 0..WIDE_SIDE * WIDE_SIDE {
+            let (x, y) = ((at % WIDE_SIDE) as f32, (at / WIDE_SIDE) as f32);
+            let shade = waves[0] * (x * waves[1]).sin() * (y * waves[1]).cos() + 3.0 * draw.normal();
+            rgb.extend(tint.map(|tint| (tint + shade) as u8));
+        }
+        let landmarks = [(161.0, 184.0), (223.0, 184.0), (192.0, 220.0), (167.0, 256.0), (218.0, 256.0)];
+        WideFace {
+            picture: Picture::from_rgb(WIDE_SIDE, WIDE_SIDE, &rgb),
+            landmarks: landmarks.map(|(x, y)| Point { x, y }),
+        }
+    }
 
     fn gradient() -> Picture {
         let rgb: Vec<u8> =

@@ -1,7 +1,6 @@
-//! What the commands have in common: the device, the detector, words for people.
+//! What computes, and where: the device, the face detector, the bundle that is judged.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use forensics::{CropMode, ForgeryDetector};
@@ -11,9 +10,6 @@ use models::{DeviceChoice, DeviceConfig, PrecisionChoice, TwoStream};
 use tch::{Device, Kind};
 
 use crate::arguments::Shared;
-use crate::data::faces::{Faces, Harvest, WIDE_BYTES};
-use crate::data::photos::Photo;
-use crate::progress::Progress;
 
 /// What training runs on.
 pub(crate) struct Engine {
@@ -56,34 +52,6 @@ pub(crate) fn config(with: &Shared, precision: PrecisionChoice) -> Result<Device
     Ok(DeviceConfig { device, precision, threads: with.threads, batch_max: 0 })
 }
 
-/// The photos' faces, with the fleet's own detector; `folder` keeps them. What was left out is said.
-pub(crate) fn faces(
-    photos: &[Photo],
-    folder: Option<&Path>,
-    with: &Shared,
-    stop: &AtomicBool,
-) -> Result<(Faces, Harvest)> {
-    let mut detector = detector(with)?;
-    if folder.is_none() {
-        let (megabytes, place) = (photos.len() * WIDE_BYTES / 1_000_000 + 1, std::env::temp_dir());
-        say(&format!(
-            "up to {megabytes} MB of faces lie in {} meanwhile; --faces names a folder",
-            place.display()
-        ));
-    }
-    let (faces, harvest) = Faces::find(photos, folder, &mut detector, &Progress::new("faces", stop))?;
-    harvest.report().iter().for_each(|line| say(line));
-    let people = faces.people().iter().max().map_or(0, |last| *last as usize + 1);
-    say(&format!("{people} people"));
-    if people < faces.names() {
-        let more = faces.names() - people;
-        say(&format!(
-            "{more} names share nearly the same photo with another, and count as one person with it"
-        ));
-    }
-    Ok((faces, harvest))
-}
-
 /// The fleet's own face detector.
 pub(crate) fn detector(with: &Shared) -> Result<Mtcnn> {
     let config = config(with, PrecisionChoice::F32)?;
@@ -105,16 +73,4 @@ pub(crate) fn model(folder: &Path, with: &Shared) -> Result<TwoStream> {
         crop.as_str()
     );
     Ok(model)
-}
-
-/// What was asked for, on standard output.
-pub(crate) fn print(text: &str) -> Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout().lock(), "{text}").context("standard output")
-}
-
-/// A line on standard error: standard output is for what is asked for.
-#[allow(clippy::print_stderr)]
-pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
 }
