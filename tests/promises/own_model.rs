@@ -22,7 +22,8 @@ fn a_folder_of_photos_becomes_a_model_that_judges() {
     train.args(["train", "--preset", "mini", "--steps", "2", "--batch", "2", "--device", "cpu"]);
     train.args(["--name", "of-my-own", "--real", "photos", "--out", "mine", "--face-detector"]).arg(&detector);
     let words = done(&mut train, folder.path());
-    assert!(words.contains(&format!("{PEOPLE} people")), "{words}");
+    let faces = words.lines().find_map(|line| line.strip_suffix(" faces")?.parse::<usize>().ok());
+    let faces = faces.filter(|faces| *faces > 30).expect(&words);
 
     let words = done(Command::new(touchstone()).args(["model", "verify", "mine"]), folder.path());
     assert!(words.contains("reproduces the golden vectors"), "{words}");
@@ -34,7 +35,7 @@ fn a_folder_of_photos_becomes_a_model_that_judges() {
     let judged = |row: &&str| {
         row.starts_with("person-") && ["LIKELY_", "INCONCLUSIVE"].iter().any(|outcome| row.contains(outcome))
     };
-    assert_eq!(shown.lines().filter(judged).count(), PEOPLE as usize, "{shown}");
+    assert_eq!(shown.lines().filter(judged).count(), faces, "{shown}");
 }
 
 /// What a command says that must succeed in `folder`.
@@ -53,6 +54,7 @@ fn photo(person: u32) -> RgbImage {
     RgbImage::from_fn(sample.width(), sample.height(), |x, y| {
         let (u, v) = (x as f32 / sample.width() as f32, y as f32 / sample.height() as f32);
         let light = 1.0 + 0.35 * (TAU * waves[0] * u + person as f32).sin() * (TAU * waves[1] * v).cos();
-        Rgb(sample.pixel(x, y).map(|value| (f32::from(value) * light).min(255.0) as u8))
+        let from = if person.is_multiple_of(2) { x } else { sample.width() - 1 - x };
+        Rgb(sample.pixel(from, y).map(|value| (f32::from(value) * light).min(255.0) as u8))
     })
 }
