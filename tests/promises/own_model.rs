@@ -20,7 +20,9 @@ fn a_folder_of_photos_becomes_a_model_that_judges() {
     let detector = root().join(".deps/models/mtcnn.safetensors");
     let mut train = Command::new(touchstone_train());
     train.args(["train", "--preset", "mini", "--steps", "2", "--batch", "2", "--device", "cpu"]);
-    train.args(["--name", "of-my-own", "--real", "photos", "--out", "mine", "--face-detector"]).arg(&detector);
+    train
+        .args(["--name", "of-my-own", "--real", "photos", "--out", "mine", "--face-detector"])
+        .arg(&detector);
     let words = done(&mut train, folder.path());
     let faces = words.lines().find_map(|line| line.strip_suffix(" faces")?.parse::<usize>().ok());
     let faces = faces.filter(|faces| *faces > 30).expect(&words);

@@ -29,7 +29,9 @@ enum Format {
 /// Writes the photo with its largest face forged, at full strength.
 pub(crate) fn forge(what: &Forge, with: &Shared, stop: &AtomicBool) -> Result<()> {
     let format = Format::of(&what.out)?;
-    let is_out = |photo: &Path| photo.canonicalize().is_ok_and(|photo| what.out.canonicalize().is_ok_and(|out| out == photo));
+    let is_out = |photo: &Path| {
+        photo.canonicalize().is_ok_and(|photo| what.out.canonicalize().is_ok_and(|out| out == photo))
+    };
     if is_out(&what.photo) || what.donor.as_deref().is_some_and(is_out) {
         bail!("{}: a photo is never written over: name another --out", what.out.display());
     }

@@ -38,7 +38,8 @@ use crate::telling::{Progress, say};
 /// Steps between lines of the log.
 const NOTE_EVERY: u64 = 20;
 /// What a stop is told meanwhile.
-const AFTER_VALIDATION: &str = "stopping after this validation; all steps are saved, and another Ctrl-C ends it at once";
+const AFTER_VALIDATION: &str =
+    "stopping after this validation; all steps are saved, and another Ctrl-C ends it at once";
 /// Samples of each face and forgery in a validation.
 const VALIDATION_DRAWS: u64 = 2;
 /// Faces in a validation at most: three minutes of `mini` on two cores, at 10 images/s. Chosen.
@@ -116,7 +117,8 @@ impl Session<'_> {
             }
             if validates {
                 let found = self.validate(&learner.averaged()?)?;
-                auc = found.iter().map(|(kind, auc)| format!("{kind} {auc:.3}")).collect::<Vec<_>>().join(", ");
+                auc =
+                    found.iter().map(|(kind, auc)| format!("{kind} {auc:.3}")).collect::<Vec<_>>().join(", ");
                 run.note(&Line { step: done, validation: found, ..Line::default() })?;
                 write_whole(&self.folder.join("curves.svg"), curves(&run.lines()?).as_bytes())?;
                 meter = Meter::new(&loader);

@@ -235,10 +235,14 @@ mod tests {
     /// neither validates nor tests with any photo of them.
     #[test]
     fn whoever_is_known_by_one_photo_is_known_by_all() {
-        let photos = |person: u64| [0, 1].map(|photo| (2 * person + photo + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let photos =
+            |person: u64| [0, 1].map(|photo| (2 * person + photo + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let named = |person: u64| photos(person).map(|photo| face(&format!("p{person}"), photo));
         let new = unpainted((0..100).flat_map(named).collect());
-        let learned = |person| Placed { side: Side::Train, ..Split::of(&unpainted(vec![face("1", photos(person)[0])]), Naming::File).faces[0].clone() };
+        let learned = |person| Placed {
+            side: Side::Train,
+            ..Split::of(&unpainted(vec![face("1", photos(person)[0])]), Naming::File).faces[0].clone()
+        };
         let parent = Split { faces: (0..50).map(learned).collect(), ..Split::default() };
         let mut child = Split::of(&new, Naming::Folder);
         child.inherit(&new, &parent);

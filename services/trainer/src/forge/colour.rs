@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use crate::picture::{Picture, luminance};
 use crate::chance::Draw;
+use crate::picture::{Picture, luminance};
 
 /// What happens to every pixel alike.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -50,7 +50,8 @@ const OVER: f32 = 1.9;
 fn coarse(weights: &[f32], width: usize) -> usize {
     let inside = weights.iter().enumerate().filter(|(_, weight)| **weight > INSIDE);
     let columns = inside.map(|(at, _)| at % width);
-    let (first, last) = columns.fold((width, 0), |(first, last), column| (first.min(column), last.max(column)));
+    let (first, last) =
+        columns.fold((width, 0), |(first, last), column| (first.min(column), last.max(column)));
     COARSE.max((last + 1).saturating_sub(first).div_ceil(CELLS))
 }
 
@@ -105,7 +106,11 @@ mod tests {
         for (pixel, weight) in seamless.pixels.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
             assert!((pixel[0] - 90.0).abs() < 1.0, "{pixel:?} {weight}");
         }
-        assert_eq!([1, 240, 241].map(|across| coarse(&vec![1.0; across], 900)), [4, 4, 5], "samples stay what they are");
+        assert_eq!(
+            [1, 240, 241].map(|across| coarse(&vec![1.0; across], 900)),
+            [4, 4, 5],
+            "samples stay what they are"
+        );
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl TrainingSet {
 
     fn check(&self, what: &Train) -> Result<()> {
         let numbers = self.faces.people.numbers();
-        let people = |side| self.authentic(side).into_iter().map(|face| numbers[face]).collect::<HashSet<u32>>();
+        let people =
+            |side| self.authentic(side).into_iter().map(|face| numbers[face]).collect::<HashSet<u32>>();
         let [learned, validated] = [Side::Train, Side::Validation].map(|side| people(side).len());
         let given = self.given(Side::Train).len();
         say(&self.counts());

@@ -75,7 +75,9 @@ fn meaning(manifest: &Manifest) -> [String; 2] {
     let calibration = match manifest.calibration {
         Calibration::None => "None: every verdict abstains.".to_owned(),
         Calibration::Platt { slope, intercept, .. } => format!(
-            "P(forged) = σ({slope:.4} · logit + {intercept:.4}), under a prior of 50/50, fitted on {}.",
+            "P(forged) = σ({slope:.4} · logit {} {:.4}), under a prior of 50/50, fitted on {}.",
+            if intercept < 0.0 { '−' } else { '+' },
+            intercept.abs(),
             manifest.calibrated_on
         ),
     };
