@@ -172,6 +172,9 @@ pub(crate) struct Train {
     pub(crate) decay: f64,
     #[arg(long, value_enum, default_value_t = Loss::CrossEntropy)]
     pub(crate) loss: Loss,
+    /// Weight of a second error, beside the loss: how well the last features tell where the forgery is; 0: it is not asked.
+    #[arg(long, default_value_t = 0.0, value_parser = from_zero)]
+    pub(crate) localise: f64,
     /// auto (bf16 on a GPU, f32 on a CPU), f32 or bf16.
     #[arg(long, default_value = "auto")]
     pub(crate) precision: String,
@@ -297,6 +300,10 @@ fn name(word: &str) -> Result<String, String> {
 
 fn above_zero(text: &str) -> Result<f64, String> {
     number(text, |number| number > 0.0).ok_or_else(|| "a number above 0".to_owned())
+}
+
+fn from_zero(text: &str) -> Result<f64, String> {
+    number(text, |number| number >= 0.0).ok_or_else(|| "a number from 0 on".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

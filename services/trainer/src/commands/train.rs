@@ -20,7 +20,7 @@ use crate::engine::{self, Engine};
 use crate::files::{fill_whole, must_be_new, with_ending, write_whole};
 use crate::forge::pairs::Pairs;
 use crate::forge::{self, Manipulation};
-use crate::learn::learner::{Learner, Loss, Pace};
+use crate::learn::learner::{Learner, Loss, Pace, Step};
 use crate::learn::loader::Loader;
 use crate::learn::run_folder::{Line, Run, Settings};
 use crate::learn::start::{self, Start};
@@ -96,8 +96,8 @@ impl Session<'_> {
         let mut auc = String::from("-");
         while learner.done() < last && !self.stop.load(Ordering::Relaxed) {
             let batch = loader.next()?;
-            let step = learner.learn(&batch.pixels, &batch.labels)?;
-            meter.count(step.loss);
+            let step = learner.learn(&batch)?;
+            meter.count(&step);
             let done = learner.done();
             bar.set_position(done);
             if done.is_multiple_of(NOTE_EVERY) || done == last {
@@ -234,8 +234,12 @@ impl Session<'_> {
             Loss::CrossEntropy => "cross-entropy",
             Loss::AmSoftmax => "AM-softmax",
         };
+        let localiser = match pace.localise {
+            0.0 => String::new(),
+            weight => format!(" and {weight} times the localiser's error"),
+        };
         format!(
-            "{} steps of {pairs} faces and their forgeries, {faces} faces, from {start}; {loss}, AdamW {} with decay {}, {precision}, \
+            "{} steps of {pairs} faces and their forgeries, {faces} faces, from {start}; {loss}{localiser}, AdamW {} with decay {}, {precision}, \
              seed {}",
             pace.steps, pace.rate, pace.decay, pace.seed
         )
@@ -299,6 +303,7 @@ fn settings(what: &Train, engine: &Engine, material: &TrainingSet) -> Settings {
             rate: what.rate,
             decay: what.decay,
             loss: what.loss,
+            localise: what.localise,
             seed: what.seed,
         },
         data: material.split.digest(),
@@ -311,24 +316,29 @@ struct Meter {
     started: Instant,
     waited: Duration,
     losses: f64,
+    localisation: Option<f64>,
     steps: u64,
 }
 
 impl Meter {
     fn new(loader: &Loader) -> Self {
-        Self { started: Instant::now(), waited: loader.waited(), losses: 0.0, steps: 0 }
+        Self { started: Instant::now(), waited: loader.waited(), losses: 0.0, localisation: None, steps: 0 }
     }
 
-    fn count(&mut self, loss: f64) {
-        self.losses += loss;
+    fn count(&mut self, step: &Step) {
+        self.losses += step.loss;
+        if let Some(error) = step.localisation {
+            *self.localisation.get_or_insert_default() += error;
+        }
         self.steps += 1;
     }
 
-    fn line(&self, done: u64, step: crate::learn::learner::Step, images: usize, loader: &Loader) -> Line {
+    fn line(&self, done: u64, step: Step, images: usize, loader: &Loader) -> Line {
         let seconds = self.started.elapsed().as_secs_f64();
         Line {
             step: done,
             loss: Some(self.losses / self.steps as f64),
+            localisation: self.localisation.map(|sum| sum / self.steps as f64),
             gradient: Some(step.gradient),
             rate: Some(step.rate),
             images_per_second: Some((self.steps as usize * images) as f64 / seconds),

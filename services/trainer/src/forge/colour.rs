@@ -30,6 +30,15 @@ impl ColourShift {
         }
     }
 
+    /// What the whole picture may have been taken and developed with: far wider, and one in seven without any colour.
+    pub(crate) fn another_camera(draw: &mut Draw) -> Self {
+        Self {
+            offset: std::array::from_fn(|_| draw.around_zero(25.0)),
+            contrast: draw.within(0.75, 1.3),
+            saturation: if draw.chance(0.15) { 0.0 } else { draw.within(0.5, 1.5) },
+        }
+    }
+
     pub(crate) fn apply(&self, picture: Picture) -> Picture {
         picture.map(|pixel| {
             let grey = luminance(pixel);

@@ -5,7 +5,8 @@ use forensics::{CROP_SIDE, Point};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::chance::{Draw, Purpose};
-use crate::picture::{Picture, Similarity, luminance};
+use crate::forge::colour::ColourShift;
+use crate::picture::{Picture, Similarity};
 
 /// Where the network looks: how the input is cut out of a wide crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,8 +20,7 @@ pub(crate) struct View {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Degradation {
     gamma: f32,
-    gain: [f32; 3],
-    grey: bool,
+    colour: Option<ColourShift>,
     /// Shrunk to that share, and enlarged again.
     resized: f32,
     /// σ in pixels.
@@ -36,17 +36,17 @@ impl View {
     /// As the fleet cuts it.
     pub(crate) const MIDDLE: Self = Self { moved: None, mirrored: false };
 
-    /// Turned by up to 12°, scaled by 0.85 to 1.2, shifted by up to 16 px; three of ten are only mirrored or not, so that
+    /// Turned by up to 15°, scaled by 0.8 to 1.25, shifted by up to 20 px; three of ten are only mirrored or not, so that
     /// the network also learns what a single resampling looks like. `side`: of the wide crop.
     pub(crate) fn drawn(side: usize, draw: &mut Draw) -> Self {
         let mirrored = draw.chance(0.5);
         if draw.chance(0.3) {
             return Self { moved: None, mirrored };
         }
-        let turn = draw.around_zero(12f32.to_radians());
-        let zoom = 1.0 / draw.within(0.85, 1.2);
+        let turn = draw.around_zero(15f32.to_radians());
+        let zoom = 1.0 / draw.within(0.8, 1.25);
         let border = (side - CROP_SIDE) as f32 / 2.0;
-        let shift = Point { x: border + draw.around_zero(16.0), y: border + draw.around_zero(16.0) };
+        let shift = Point { x: border + draw.around_zero(20.0), y: border + draw.around_zero(20.0) };
         let middle = Point { x: CROP_SIDE as f32 / 2.0, y: CROP_SIDE as f32 / 2.0 };
         Self { moved: Some(Similarity::about(middle, turn, zoom, shift)), mirrored }
     }
@@ -66,8 +66,7 @@ impl Degradation {
     pub(crate) fn none() -> Self {
         Self {
             gamma: 1.0,
-            gain: [1.0; 3],
-            grey: false,
+            colour: None,
             resized: 1.0,
             blur: 0.0,
             noise: (0.0, 0),
@@ -88,16 +87,13 @@ impl Degradation {
         }
     }
 
-    /// The same, and what only training does: colour gains, grey, up to three erased rectangles.
+    /// The same, and what only training does: other colours or none, up to three erased rectangles.
     pub(crate) fn training(draw: &mut Draw) -> Self {
         let mut found = Self::upload(draw);
+        found.colour = draw.chance(0.7).then(|| ColourShift::another_camera(draw));
         if draw.chance(0.5) {
-            found.gain = std::array::from_fn(|_| draw.within(0.85, 1.15));
-        }
-        found.grey = draw.chance(0.08);
-        if draw.chance(0.35) {
             for _ in 0..=draw.below(3) {
-                let (width, height) = (16 + draw.below(48), 16 + draw.below(48));
+                let (width, height) = (16 + draw.below(64), 16 + draw.below(64));
                 found.erased.push([
                     draw.below(CROP_SIDE - width),
                     draw.below(CROP_SIDE - height),
@@ -121,14 +117,13 @@ impl Degradation {
     /// u8 RGB of a picture that went through it.
     pub(crate) fn apply(&self, picture: Picture) -> Vec<u8> {
         let mut picture = picture;
-        if self.gamma != 1.0 || self.gain != [1.0; 3] || self.grey {
+        if self.gamma != 1.0 {
             let curve: Vec<f32> =
                 (0..=255).map(|level| 255.0 * (level as f32 / 255.0).powf(self.gamma)).collect();
-            picture = picture.map(|pixel| {
-                let pixel = pixel.map(|value| interpolated(&curve, value));
-                let pixel = std::array::from_fn(|c| (pixel[c] * self.gain[c]).clamp(0.0, 255.0));
-                if self.grey { [luminance(pixel); 3] } else { pixel }
-            });
+            picture = picture.map(|pixel| pixel.map(|value| interpolated(&curve, value)));
+        }
+        if let Some(colour) = &self.colour {
+            picture = colour.apply(picture);
         }
         if self.resized < 1.0 {
             picture = picture.coarsened(self.resized);

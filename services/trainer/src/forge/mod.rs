@@ -56,7 +56,7 @@ pub(crate) struct Recipe {
 }
 
 /// Raised when a number no longer gives the sample that it gave.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Full strength is as likely as all others together (Shiohara & Yamasaki, their code).
 const RATIOS: [f32; 6] = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0];
@@ -94,7 +94,7 @@ impl Recipe {
             Manipulation::Swapped => true,
             Manipulation::Regional => draw.chance(0.5),
         };
-        // Version 1 draws a number here that says nothing: without it every sample would be another.
+        // A number that says nothing: without it every forgery would be another than in version 1, evaluations' too.
         draw.below(1);
         let (has_donor, poisson) = (swaps && is_offered, draw.chance(0.3));
         Self { manipulation, region, ratio: draw.one_of(&RATIOS), has_donor, poisson: poisson && has_donor }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::loader::Batch;
+use super::localiser;
+
 /// Which error is made small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -32,14 +35,24 @@ pub(crate) struct Pace {
     /// Decoupled weight decay.
     pub(crate) decay: f64,
     pub(crate) loss: Loss,
+    /// Weight of the localiser's error beside it; 0: there is none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) localise: f64,
     /// Seed of dropout.
     pub(crate) seed: u64,
+}
+
+/// A run from before there was a localiser goes on.
+fn is_none(weight: &f64) -> bool {
+    *weight == 0.0
 }
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Step {
     pub(crate) loss: f64,
+    /// The localiser's, without its weight.
+    pub(crate) localisation: Option<f64>,
     /// Norm of all gradients together, before clipping.
     pub(crate) gradient: f64,
     pub(crate) rate: f64,
@@ -68,6 +81,8 @@ const GRADIENT_MAX: f64 = 5.0;
 const AGAIN: &str = "train anew with a lower --rate and another --run";
 /// The average's memory is some thousand steps, and shorter in the beginning.
 const AVERAGE: f64 = 0.999;
+/// What the network shows as its last features before they are pooled.
+const LAST_FEATURES: &str = "fusion";
 /// AM-softmax, as its authors gave them to DeepfakeBench.
 const SCALE: f64 = 30.0;
 const MARGIN: f64 = 0.45;
@@ -87,6 +102,9 @@ impl Pace {
 impl Learner {
     pub(crate) fn new(weights: &TwoStreamWeights, pace: Pace, device: Device, kind: Kind) -> Result<Self> {
         let variables = trainable(weights, device)?;
+        if pace.localise > 0.0 {
+            localiser::add(&variables, weights.architecture())?;
+        }
         let mut moments = BTreeMap::new();
         let mut average = BTreeMap::new();
         for (name, variable) in variables.variables() {
@@ -106,17 +124,31 @@ impl Learner {
         self.step
     }
 
-    /// `pixels`: `[n, 256, 256, 3]` u8 and `labels`: `[n]` int64, 1 for forged, both on any device.
-    pub(crate) fn learn(&mut self, pixels: &Tensor, labels: &Tensor) -> Result<Step> {
+    /// `batch` on any device.
+    pub(crate) fn learn(&mut self, batch: &Batch) -> Result<Step> {
         let device = self.variables.device();
         // Dropout depends on the step alone.
         tch::manual_seed((self.pace.seed ^ self.step.wrapping_mul(0x9e37_79b9_7f4a_7c15)) as i64);
-        let labels = labels.f_to_device(device)?;
+        let [labels, changed] = [&batch.labels, &batch.changed].map(|told| told.f_to_device(device));
         let network =
             Network::from_variables(&self.variables, self.architecture, Fusion::Official, self.kind)?;
-        let logits = network.forward(&images(pixels, device)?, Phase::Train)?.logits;
-        let loss = self.loss(&logits, &labels)?;
+        let mut features = None;
+        let mut keep = |stage: &str, tensor: &Tensor| {
+            if stage == LAST_FEATURES {
+                features = Some(tensor.shallow_clone());
+            }
+            Ok(())
+        };
+        let output = network.forward_observed(&images(&batch.pixels, device)?, Phase::Train, &mut keep)?;
+        let mut loss = self.loss(&output.logits, &labels?)?;
         let value = f64::try_from(&loss)?;
+        let mut localisation = None;
+        if self.pace.localise > 0.0 {
+            let features = features.context("the network shows its last features")?;
+            let error = localiser::error(&self.variables, &features, &changed?)?;
+            localisation = Some(f64::try_from(&error)?);
+            loss = loss.f_add(&error.f_mul_scalar(self.pace.localise)?)?;
+        }
         if !value.is_finite() {
             bail!("step {}: the loss is {value}; {AGAIN}", self.step);
         }
@@ -128,7 +160,7 @@ impl Learner {
         let gradient = no_grad(|| self.update(rate))?;
         self.step += 1;
         no_grad(|| self.follow())?;
-        Ok(Step { loss: value, gradient, rate })
+        Ok(Step { loss: value, localisation, gradient, rate })
     }
 
     fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
@@ -182,8 +214,9 @@ impl Learner {
 
     /// The averaged weights, on the CPU.
     pub(crate) fn averaged(&self) -> Result<TwoStreamWeights> {
+        let served = self.average.iter().filter(|(name, _)| !localiser::has(name));
         let mut tensors: BTreeMap<_, _> =
-            self.average.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+            served.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         for entry in entries(self.architecture) {
             if entry.role == Role::Counter {
                 tensors.insert(entry.name, Tensor::f_zeros(&entry.shape, (Kind::Int64, Device::Cpu))?);
@@ -265,7 +298,7 @@ mod tests {
     use crate::learn::start::{Start, weights};
 
     fn pace(loss: Loss) -> Pace {
-        Pace { steps: 40, warm_up: 4, rate: 1e-3, decay: 0.05, loss, seed: 3 }
+        Pace { steps: 40, warm_up: 4, rate: 1e-3, decay: 0.05, loss, localise: 0.5, seed: 3 }
     }
 
     /// libtorch has one generator for the process: tests that draw from it take turns.
@@ -280,13 +313,19 @@ mod tests {
         Learner::new(&first, pace(loss), Device::Cpu, Kind::Float).unwrap()
     }
 
-    fn batch(step: u64) -> (Tensor, Tensor) {
+    fn batch(step: u64) -> Batch {
         let pixels: Vec<u8> = (0..4 * 256 * 256 * 3u64)
             .map(|at| {
                 ((at * 2_654_435_761 + step * 97) >> 7) as u8 >> u8::from(at / (256 * 256 * 3) % 2 == 1)
             })
             .collect();
-        (Tensor::from_slice(&pixels).view([4, 256, 256, 3]), Tensor::from_slice(&[0i64, 1, 0, 1]))
+        let changed = Tensor::zeros([4, 8, 8], (Kind::Float, Device::Cpu));
+        let _filled = changed.slice(0, 1, 4, 2).fill_(0.7);
+        Batch {
+            pixels: Tensor::from_slice(&pixels).view([4, 256, 256, 3]),
+            labels: Tensor::from_slice(&[0i64, 1, 0, 1]),
+            changed,
+        }
     }
 
     fn same(one: &Learner, other: &Learner) -> bool {
@@ -299,21 +338,18 @@ mod tests {
         let _alone = alone();
         let mut straight = learner(Loss::CrossEntropy);
         for step in 0..20 {
-            let (pixels, labels) = batch(step);
-            straight.learn(&pixels, &labels).unwrap();
+            straight.learn(&batch(step)).unwrap();
         }
         let mut first = learner(Loss::CrossEntropy);
         for step in 0..10 {
-            let (pixels, labels) = batch(step);
-            first.learn(&pixels, &labels).unwrap();
+            first.learn(&batch(step)).unwrap();
         }
         assert!(!same(&first, &straight));
         let mut second = learner(Loss::CrossEntropy);
         second.restore(&first.state().unwrap()).unwrap();
         assert_eq!(second.done(), 10);
         for step in 10..20 {
-            let (pixels, labels) = batch(step);
-            second.learn(&pixels, &labels).unwrap();
+            second.learn(&batch(step)).unwrap();
         }
         assert!(same(&second, &straight), "20 steps straight and 10 + 10 differ");
     }
@@ -324,10 +360,15 @@ mod tests {
         let mut learner = learner(Loss::AmSoftmax);
         let before = learner.state().unwrap();
         for step in 0..3 {
-            let (pixels, labels) = batch(step);
-            assert!(learner.learn(&pixels, &labels).unwrap().gradient > 0.0);
+            assert!(learner.learn(&batch(step)).unwrap().gradient > 0.0);
         }
         let after = learner.state().unwrap();
+        assert!(
+            ["weight", "bias"]
+                .map(|leaf| format!("weight/localiser.{leaf}"))
+                .iter()
+                .all(|name| !before[name].equal(&after[name]))
+        );
         for entry in entries(learner.architecture) {
             if entry.role == Role::Counter {
                 continue;
@@ -368,8 +409,7 @@ mod tests {
     fn a_gradient_that_is_too_long_is_shrunk() {
         let _alone = alone();
         let mut learner = learner(Loss::AmSoftmax);
-        let (pixels, labels) = batch(0);
-        let told = learner.learn(&pixels, &labels).unwrap().gradient;
+        let told = learner.learn(&batch(0)).unwrap().gradient;
         assert!(told > GRADIENT_MAX, "{told}: the test needs a steep place");
         // After one step a first moment is a tenth of what arrived.
         let squares = learner
@@ -384,10 +424,9 @@ mod tests {
     fn a_step_in_bf16_is_nearly_one_in_f32() {
         let _alone = alone();
         let first = weights(&Start::Chance, Architecture::new(13, 2).unwrap(), 5).unwrap();
-        let (pixels, labels) = batch(0);
         let [whole, halved] = [Kind::Float, Kind::BFloat16].map(|kind| {
             let mut learner = Learner::new(&first, pace(Loss::CrossEntropy), Device::Cpu, kind).unwrap();
-            let step = learner.learn(&pixels, &labels).unwrap();
+            let step = learner.learn(&batch(0)).unwrap();
             for (name, tensor) in learner.state().unwrap() {
                 let finite = i64::try_from(tensor.isfinite().all()).unwrap();
                 assert_eq!(finite, 1, "{name} in {kind:?}");
@@ -428,8 +467,7 @@ mod tests {
         let mut learner = learner(Loss::CrossEntropy);
         let name = "average/xception_rgb.model.conv1.weight";
         let before = learner.state().unwrap();
-        let (pixels, labels) = batch(0);
-        learner.learn(&pixels, &labels).unwrap();
+        learner.learn(&batch(0)).unwrap();
         let after = learner.state().unwrap();
         // The first step's share: 1 − 2/11.
         let now = &after["weight/xception_rgb.model.conv1.weight"];

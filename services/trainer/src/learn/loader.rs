@@ -8,7 +8,7 @@ use forensics::CROP_SIDE;
 use tch::{Kind, Tensor};
 
 use crate::ahead::Ahead;
-use crate::forge::pairs::Pairs;
+use crate::forge::pairs::{MAP_SIDE, Pairs};
 
 /// One step's samples: faces first, then their forgeries in the same order.
 pub(crate) struct Batch {
@@ -16,11 +16,13 @@ pub(crate) struct Batch {
     pub(crate) pixels: Tensor,
     /// `[2·pairs]` int64: 0 authentic, 1 forged.
     pub(crate) labels: Tensor,
+    /// `[2·pairs, 8, 8]` f32: the share of each cell's pixels that the forgery changed; −1 where nobody knows.
+    pub(crate) changed: Tensor,
 }
 
 /// The batches of a range of steps, in their order.
 pub(crate) struct Loader {
-    ahead: Ahead<Vec<u8>>,
+    ahead: Ahead<Samples>,
     pairs: usize,
 }
 
@@ -28,16 +30,18 @@ impl Loader {
     /// Batches for `steps`, of `pairs` faces and as many forgeries.
     pub(crate) fn start(source: &Pairs, steps: Range<u64>, pairs: usize, threads: usize) -> Result<Self> {
         let source = source.clone();
-        Ok(Self { ahead: Ahead::start(steps, threads, move |step| pixels(&source, step, pairs))?, pairs })
+        Ok(Self { ahead: Ahead::start(steps, threads, move |step| samples(&source, step, pairs))?, pairs })
     }
 
     /// The next step's batch.
     pub(crate) fn next(&mut self) -> Result<Batch> {
-        let bytes = self.ahead.next()?;
+        let Samples { pixels, changed } = self.ahead.next()?;
         let (side, pairs) = (CROP_SIDE as i64, self.pairs as i64);
-        let pixels = Tensor::f_from_data_size(&bytes, &[2 * pairs, side, side, 3], Kind::Uint8)?;
+        let pixels = Tensor::f_from_data_size(&pixels, &[2 * pairs, side, side, 3], Kind::Uint8)?;
         let labels: Vec<i64> = (0..2 * pairs).map(|place| i64::from(place >= pairs)).collect();
-        Ok(Batch { pixels, labels: Tensor::f_from_slice(&labels)? })
+        let side = MAP_SIDE as i64;
+        let changed = Tensor::f_from_slice(&changed)?.f_view([2 * pairs, side, side])?;
+        Ok(Batch { pixels, labels: Tensor::f_from_slice(&labels)?, changed })
     }
 
     /// How long the device had to wait for batches so far.
@@ -46,15 +50,24 @@ impl Loader {
     }
 }
 
-fn pixels(source: &Pairs, step: u64, pairs: usize) -> Result<Vec<u8>> {
+/// A batch before it is tensors.
+struct Samples {
+    pixels: Vec<u8>,
+    changed: Vec<f32>,
+}
+
+fn samples(source: &Pairs, step: u64, pairs: usize) -> Result<Samples> {
     let (mut authentic, mut forged) = (Vec::new(), Vec::new());
+    let mut changed = vec![0.0; pairs * MAP_SIDE * MAP_SIDE];
     for place in 0..pairs as u64 {
         let pair = source.learned(step * pairs as u64 + place)?;
         authentic.extend(pair.authentic);
         forged.extend(pair.forged);
+        // Of a given forgery nobody knows where, and its face need not be the same photo.
+        changed.extend(if pair.recipe.is_some() { pair.changed } else { [-1.0; MAP_SIDE * MAP_SIDE] });
     }
     authentic.extend(forged);
-    Ok(authentic)
+    Ok(Samples { pixels: authentic, changed })
 }
 
 #[cfg(test)]
@@ -80,6 +93,10 @@ mod tests {
         let batch = loader.next().unwrap();
         assert_eq!(batch.pixels.size(), [4, 256, 256, 3]);
         assert_eq!(batch.labels, Tensor::from_slice(&[0i64, 0, 1, 1]));
+        assert_eq!(batch.changed.size(), [4, 8, 8]);
+        let changed: Vec<f64> =
+            Vec::try_from(batch.changed.sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)).unwrap();
+        assert!(changed[..2] == [0.0; 2] && changed[2..].iter().all(|sum| *sum > 0.0), "{changed:?}");
         assert!(loader.next().is_err(), "there is no second step");
     }
 }

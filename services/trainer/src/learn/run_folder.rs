@@ -92,6 +92,9 @@ pub(crate) struct Line {
     pub(crate) step: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) loss: Option<f64>,
+    /// The localiser's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) localisation: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gradient: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

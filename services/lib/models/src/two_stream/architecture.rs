@@ -67,7 +67,7 @@ impl Architecture {
 
     /// The published channel count at this width, rounded up to a multiple of 8 (a whole AVX2 register;
     /// every published count already is one).
-    pub(crate) fn channels(&self, published: u32) -> i64 {
+    pub fn channels(&self, published: u32) -> i64 {
         i64::from((published * self.width_percent).div_ceil(800) * 8)
     }
 
