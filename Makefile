@@ -63,10 +63,12 @@ trainer: setup $(FACES) ## touchstone-train, which makes models of your own phot
 model: setup $(FACES) ## models/default anew, of PHOTOS=folder of the portraits that its card names, and its test: hours on two cores
 	@[ -n "$(PHOTOS)" ] || { echo "make model PHOTOS=folder: the portraits that the card names, each file named by the person" >&2; exit 64; }
 	@$(CARGO) $(BUILD)
-	@[ -d $(NEW) ] || $(OUT)/touchstone-train train --real "$(PHOTOS)" --out $(NEW) --resume --preset mini --precision bf16 \
+	@# So that the card names no place of this machine.
+	@mkdir -p .deps/train && ln -sfn "$$(realpath "$(PHOTOS)")" .deps/train/portraits
+	@[ -d $(NEW) ] || $(OUT)/touchstone-train train --real .deps/train/portraits --out $(NEW) --resume --preset mini --precision bf16 \
 	  --steps 6000 --batch 16 --seed 1 --name two-stream-mini --bundle-version 1 --licence Apache-2.0 \
 	  --data-statement "$(PORTRAITS)"
-	@$(OUT)/touchstone-train evaluate $(NEW) "$(PHOTOS)" --card
+	@$(OUT)/touchstone-train evaluate $(NEW) .deps/train/portraits --card
 	@rm -rf models/default
 	@mkdir -p models && mv $(NEW) models/default && rm -rf $(NEW).run
 

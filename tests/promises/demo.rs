@@ -50,7 +50,7 @@ fn the_demo_shows_a_verdict_for_every_sample() {
     ] {
         assert_eq!(row(sample)[1..4], [outcome, "-", reason], "{shown}");
     }
-    // The README's words; on this machine it takes 2 and 0.1 s, and tests run beside each other.
+    // Tests run beside each other.
     let seconds = |line: &str| line.split_whitespace().find_map(|word| word.parse::<f64>().ok()).expect(line);
     let ready = seconds(shown.lines().find(|line| line.starts_with("Ready after")).expect("it says when"));
     let first = seconds(shown.lines().find(|line| line.contains(" s  ")).expect("verdicts as they come"));

@@ -15,7 +15,7 @@ fn a_folder_of_photos_becomes_a_model_that_judges() {
     let photos = folder.path().join("photos");
     std::fs::create_dir(&photos).expect("a folder");
     for person in 0..PEOPLE {
-        photo(person).save(photos.join(format!("person-{person}.jpg"))).expect("a photo");
+        photo(person).save(photos.join(format!("face-{person}.jpg"))).expect("a photo");
     }
     let detector = root().join(".deps/models/mtcnn.safetensors");
     let mut train = Command::new(touchstone_train());
@@ -35,7 +35,7 @@ fn a_folder_of_photos_becomes_a_model_that_judges() {
     let shown = done(&mut demo, folder.path());
     assert!(shown.contains("of-my-own"), "it says who judges:\n{shown}");
     let judged = |row: &&str| {
-        row.starts_with("person-") && ["LIKELY_", "INCONCLUSIVE"].iter().any(|outcome| row.contains(outcome))
+        row.starts_with("face-") && ["LIKELY_", "INCONCLUSIVE"].iter().any(|outcome| row.contains(outcome))
     };
     assert_eq!(shown.lines().filter(judged).count(), faces, "{shown}");
 }

@@ -71,8 +71,8 @@ impl Shared {
     }
 }
 
-/// Of no importance for what comes out: where a run stopped, and where it went on.
-const OF_THE_DAY: [&str; 2] = ["resume", "until"];
+/// Of no importance for what comes out: where a run stopped and went on, and what else was written where.
+const OF_THE_DAY: [&str; 6] = ["resume", "until", "run", "faces", "json", "pictures"];
 
 /// The command line with the values that were not given, as they change from version to version; those that every command
 /// takes, where they were given. For a POSIX shell.
@@ -340,6 +340,8 @@ mod tests {
             "my bundle",
             "it's photos",
             "--card",
+            "--pictures",
+            "/somewhere/plots",
             "--device",
             "cpu",
         ]);

@@ -3,7 +3,8 @@
 //! `data`: photos become faces on one side of a split. [`forge`]: forgeries are made of them, sample by number. `learn`:
 //! batches are made ahead of the device, the learner takes a step, the run's folder keeps it. [`measure`]: what came out is
 //! examined, measured and calibrated. [`show`]: plots, sheets and the card go into the bundle. `commands` is a file for
-//! each thing that can be asked for.
+//! each thing that can be asked for. What all of them use lies beside: `picture`, `chance`, `ahead`, `files`, `engine` (what
+//! computes), `telling` (what people see).
 //!
 //! The network is `models`' own: one definition serves training and inference. Nothing here serves, and no service depends
 //! on it.

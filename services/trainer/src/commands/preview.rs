@@ -1,5 +1,6 @@
 //! `touchstone-train preview`: a contact sheet of what the network is taught.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -25,7 +26,9 @@ pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Resul
     let (faces, harvest) = harvest(&photos, what.faces.as_deref(), &mut detector(with)?, stop)?;
     harvest.at_least(2)?;
     let members = Split::of(&faces, with.naming(None)).members(Side::Train);
-    ensure!(members.len() >= 2, "too few people to learn from: more photos are needed");
+    let numbers = faces.people.numbers();
+    let people: HashSet<u32> = members.iter().map(|&face| numbers[face]).collect();
+    ensure!(people.len() >= 2, "{} people to learn from are too few: give photos of more", people.len());
     let pairs = Pairs::new(Arc::new(faces), members, what.seed);
     let mut sheet =
         Sheet::new("What the network is taught: each face above its forgery, after the same losses");

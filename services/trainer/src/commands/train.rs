@@ -86,6 +86,12 @@ struct Session<'a> {
 impl Session<'_> {
     fn learn(&self, learner: &mut Learner, run: &mut Run) -> Result<()> {
         let last = self.what.until.unwrap_or(u64::MAX).min(self.what.steps);
+        let validates = |done: u64| done.is_multiple_of(self.what.validate_every) || done == last;
+        let looked = |line: &Line| line.step == learner.done() && !line.validation.is_empty();
+        if learner.done() > 0 && validates(learner.done()) && !run.lines()?.iter().any(looked) {
+            // It was cut off in the middle of it.
+            self.look(learner, run)?;
+        }
         if learner.done() >= last {
             return Ok(());
         }
@@ -110,23 +116,27 @@ impl Session<'_> {
                 run.note(&line)?;
                 meter = Meter::new(&loader);
             }
-            let validates = done.is_multiple_of(self.what.validate_every) || done == last;
             // Before the validation, which takes minutes: whoever cannot wait loses no step.
-            if validates || done.is_multiple_of(self.what.save_every) {
+            if validates(done) || done.is_multiple_of(self.what.save_every) {
                 run.save(learner, &self.settings)?;
             }
-            if validates {
-                let found = self.validate(&learner.averaged()?)?;
-                auc =
-                    found.iter().map(|(kind, auc)| format!("{kind} {auc:.3}")).collect::<Vec<_>>().join(", ");
-                run.note(&Line { step: done, validation: found, ..Line::default() })?;
-                write_whole(&self.folder.join("curves.svg"), curves(&run.lines()?).as_bytes())?;
+            if validates(done) {
+                auc = self.look(learner, run)?;
                 meter = Meter::new(&loader);
             }
         }
         bar.abandon();
         // A stop comes between two checkpoints.
         if learner.done() < last { run.save(learner, &self.settings) } else { Ok(()) }
+    }
+
+    /// Validates, notes what came out, and says it.
+    fn look(&self, learner: &Learner, run: &mut Run) -> Result<String> {
+        let found = self.validate(&learner.averaged()?)?;
+        let words: Vec<String> = found.iter().map(|(kind, auc)| format!("{kind} {auc:.3}")).collect();
+        run.note(&Line { step: learner.done(), validation: found, ..Line::default() })?;
+        write_whole(&self.folder.join("curves.svg"), curves(&run.lines()?).as_bytes())?;
+        Ok(words.join(", "))
     }
 
     /// Writes the bundle, calibrated and measured as it is served, with its card, split and pictures.
@@ -248,8 +258,8 @@ impl Session<'_> {
     /// AUC by kind of forgery on the validation side, of the weights themselves: neither stored nor served yet.
     fn validate(&self, weights: &TwoStreamWeights) -> Result<BTreeMap<String, f64>> {
         let mut network = PlacedNetwork::new(weights, Fusion::Official, self.engine.validation)?;
+        let progress = Progress::to_the_end("validation", self.stop, AFTER_VALIDATION);
         let mut judged = |exam: &Exam, condition| {
-            let progress = Progress::to_the_end("validation", self.stop, AFTER_VALIDATION);
             exam.judged(&[condition], &mut |crops| network.score(crops), self.engine.forge_threads, &progress)
         };
         let made = Exam::forged(self.validated(VALIDATION_FACES_MAX), VALIDATION_DRAWS);

@@ -166,9 +166,9 @@ impl Faces {
     /// How many people there are and by what, for people.
     fn told(&self) -> Vec<String> {
         let people = self.people.count();
-        let count = |names: &mut dyn Iterator<Item = String>| names.collect::<HashSet<String>>().len();
-        let names = count(&mut self.faces.iter().map(|face| face.identity.clone()));
-        let folders = count(&mut self.faces.iter().map(|face| Naming::Folder.identity(&face.path)));
+        let names = self.faces.iter().map(|face| &*face.identity).collect::<HashSet<&str>>().len();
+        let folders = self.faces.iter().map(|face| Naming::Folder.identity(&face.path));
+        let folders = folders.collect::<HashSet<String>>().len();
         let by_files = self.faces.iter().all(|face| face.identity == stem(&face.path));
         let mut lines = vec![format!("{people} people")];
         if by_files && folders > people {

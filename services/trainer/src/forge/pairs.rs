@@ -75,15 +75,14 @@ impl Pairs {
 
     /// The same with `forgeries`, numbers of faces that are no member's, learned from as well.
     pub(crate) fn with_given(self, forgeries: Vec<usize>) -> Self {
-        let identity = |face: usize| &*self.faces.faces[face].identity;
-        let mut of: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut of: HashMap<u32, Vec<usize>> = HashMap::new();
         for &member in &*self.members {
-            of.entry(identity(member)).or_default().push(member);
+            of.entry(self.people[member]).or_default().push(member);
         }
         // Shared: a person may have thousands of each.
-        let of: HashMap<&str, Arc<[usize]>> =
-            of.into_iter().map(|(name, faces)| (name, faces.into())).collect();
-        let twins = |face| of.get(identity(face)).cloned().unwrap_or_default();
+        let of: HashMap<u32, Arc<[usize]>> =
+            of.into_iter().map(|(person, faces)| (person, faces.into())).collect();
+        let twins = |face: usize| of.get(&self.people[face]).cloned().unwrap_or_default();
         let given = forgeries.into_iter().map(|face| Given { face, twins: twins(face) }).collect();
         Self { given, ..self }
     }
@@ -253,6 +252,7 @@ mod tests {
     use super::*;
     use crate::data::faces::Face;
     use crate::data::faces::tests::{painted, unpainted};
+    use crate::data::near_duplicates::Fingerprint;
 
     #[test]
     fn an_epoch_shows_every_face_once_and_every_kind_of_forgery_comes() {
@@ -368,8 +368,13 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let one = &painted(1).faces[0];
-            let named = |person: &u8| Face { identity: format!("p{person}"), ..one.clone() };
-            let faces = unpainted(people.iter().map(named).collect());
+            // Each by a name of its own, and of one person by nearly the same photo.
+            let named = |(face, person): (usize, &u8)| Face {
+                identity: format!("{face}"),
+                fingerprint: Fingerprint([u64::from(*person + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15); 4]),
+                ..one.clone()
+            };
+            let faces = unpainted(people.iter().enumerate().map(named).collect());
             let (given, members): (Vec<usize>, Vec<usize>) = (0..people.len()).partition(|&face| forged[face]);
             prop_assume!(!members.is_empty() && !given.is_empty());
             let pairs = Pairs::new(Arc::new(faces), members.clone(), seed).with_given(given.clone());

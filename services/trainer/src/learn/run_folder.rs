@@ -55,7 +55,11 @@ fn differing(name: &str, there: &Value, here: &Value, other: &mut Vec<String>) {
     let (Value::Object(old), Value::Object(new)) = (there, here) else {
         match told(name) {
             _ if there == here => {}
-            Told::Option(name) => other.push(format!("{name}: {there} there, {here} here")),
+            Told::Option(name) => {
+                let [there, here] = [there, here]
+                    .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+                other.push(format!("{name}: {there} there, {here} here"));
+            }
             Told::Words(words) => other.push(words.to_owned()),
         }
         return;

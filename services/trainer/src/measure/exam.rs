@@ -30,7 +30,7 @@ pub(crate) struct Exam {
 
 #[derive(Clone)]
 enum Questions {
-    /// A face, a forgery of each kind and their authentic twins; so many of each face.
+    /// A face, a forgery of each kind and their authentic twins; so many of each face. No swap where nobody else is there.
     Forged { pairs: Pairs, draws: u64 },
     /// Pictures as they are, by number of the face.
     Labelled { members: Arc<[usize]>, labels: Arc<BTreeMap<PathBuf, Labelled>> },
@@ -119,7 +119,6 @@ impl Exam {
         for manipulation in Manipulation::ALL {
             let (made, recipe) = pairs.forged(face, manipulation, number)?;
             if manipulation == Manipulation::Swapped && !recipe.has_donor {
-                // Nobody else was there: it is no swap.
                 continue;
             }
             pictures.push((AUTHENTIC, Some(manipulation), 0.0, made.twin));
@@ -233,6 +232,17 @@ mod tests {
         }
         let people: std::collections::BTreeSet<u32> = samples.iter().map(|sample| sample.person).collect();
         assert_eq!(people.len(), 3);
+    }
+
+    #[test]
+    fn one_person_alone_is_not_swapped() {
+        let samples = judged(&Exam::forged(Pairs::new(Arc::new(painted(2)), vec![0], 7), 1), 1);
+        let kinds = |kind: &str| samples.iter().filter(|sample| sample.kind == kind).count();
+        assert_eq!(
+            ["self-blended", "regional", "swapped", AUTHENTIC].map(kinds),
+            [3, 3, 0, 6],
+            "three conditions"
+        );
     }
 
     #[test]

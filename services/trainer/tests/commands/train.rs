@@ -80,7 +80,15 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
         "2",
     ]);
     assert!(!refused.status.success() && said(&refused).contains("--resume"), "{}", said(&refused));
-    train(&stopped, &["--resume"]);
+    // As if it had been killed in the middle of the validation.
+    let log = folder.path().join("stopped.run/log.jsonl");
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let (looked, others): (Vec<&str>, Vec<&str>) =
+        lines.lines().partition(|line| line.contains("validation"));
+    std::fs::write(&log, others.join("\n") + "\n").unwrap();
+    train(&stopped, &["--resume", "--validate-every", "2"]);
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert!(looked.len() == 1 && lines.contains(looked[0]), "it is made up for: {looked:?} {lines}");
     assert_eq!(bundle.sha256, Bundle::read(&stopped).unwrap().sha256, "2 + 2 steps are not 4");
 
     let (report, plots, kept) =

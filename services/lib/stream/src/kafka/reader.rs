@@ -5,7 +5,7 @@
 //! consumer a topic). At the end of a tail the position moves over such a gap in three steps: ask for the last stable
 //! offset, fetch once more from where we are, and when the end is told again everything below that offset was given. All
 //! of it twice: the one who told the end may have been elected after the offset was asked for, and not know yet how far the
-//! log is stable.
+//! log is stable; that it is so twice is rarer still.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
