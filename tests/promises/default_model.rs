@@ -48,11 +48,7 @@ const FALSE_ALARMS_MAX: f64 = 0.026;
 /// On people whom it never saw, as the manifest has it.
 #[test]
 fn the_default_model_was_measured_and_is_good_enough() {
-    let manifest = fs::read_to_string(root().join("models/default/manifest.toml")).expect("a manifest");
-    let manifest: toml::Table = manifest.parse().expect("TOML");
-    let measured = manifest["measured"].as_array().expect("it was measured");
-    let test = measured.iter().find(|found| found["on"].as_str() != Some(VALIDATION));
-    let test = test.expect("it was measured on people whom it never saw");
+    let test = measured_on_others();
     let number = |value: &toml::Value| value[0].as_float().expect("value, low, high");
     let people = test["people"].as_integer().expect("how many");
     let pictures = test["pictures"].as_integer().expect("how many");
@@ -72,11 +68,9 @@ fn the_default_model_was_measured_and_is_good_enough() {
 
 #[test]
 fn the_readme_says_what_was_measured() {
-    let read = |path: &str| fs::read_to_string(root().join(path)).expect("it is there");
-    let manifest: toml::Table = read("models/default/manifest.toml").parse().expect("TOML");
-    let readme = read("README.md").split_whitespace().collect::<Vec<_>>().join(" ");
-    let measured = manifest["measured"].as_array().expect("it was measured");
-    let test = measured.iter().find(|found| found["on"].as_str() != Some(VALIDATION)).expect("on others");
+    let test = measured_on_others();
+    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
     let said = |after: &str| -> f64 {
         let before = readme.split_once(after).unwrap_or_else(|| panic!("README.md does not say {after:?}")).0;
         before.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
@@ -88,6 +82,15 @@ fn the_readme_says_what_was_measured() {
     }
     let alarms = 100.0 * test["false_alarms"]["as drawn"][0].as_float().expect("a number");
     assert!((said(" % of the pristine") - alarms).abs() < 0.051, "{alarms} %");
+}
+
+/// The manifest's table of people whom the model never saw.
+fn measured_on_others() -> toml::Value {
+    let manifest = fs::read_to_string(root().join("models/default/manifest.toml")).expect("a manifest");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let measured = manifest["measured"].as_array().expect("it was measured");
+    let test = measured.iter().find(|found| found["on"].as_str() != Some(VALIDATION));
+    test.expect("it was measured on people whom it never saw").clone()
 }
 
 /// Of all files in a folder, the card's pictures among them.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use e2e::binaries::{root, standalone, touchstone, touchstone_train};
+use forensics::Frame;
 use image::{Rgb, RgbImage};
 
 const PEOPLE: u32 = 40;
@@ -14,8 +15,10 @@ fn a_folder_of_photos_becomes_a_model_that_judges() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let photos = folder.path().join("photos");
     std::fs::create_dir(&photos).expect("a folder");
+    let sample = std::fs::read(root().join(".deps/samples/astronaut.png")).expect("`make setup` fetches it");
+    let sample = media::decode(&sample, &media::DecodeLimits::default()).expect("a picture");
     for person in 0..PEOPLE {
-        photo(person).save(photos.join(format!("face-{person}.jpg"))).expect("a photo");
+        photo(&sample, person).save(photos.join(format!("face-{person}.jpg"))).expect("a photo");
     }
     let detector = root().join(".deps/models/mtcnn.safetensors");
     let mut train = Command::new(touchstone_train());
@@ -49,9 +52,7 @@ fn done(command: &mut Command, folder: &Path) -> String {
 }
 
 /// The astronaut in a light of this person's own: a face that the detector finds, and no near-duplicate of another's.
-fn photo(person: u32) -> RgbImage {
-    let sample = std::fs::read(root().join(".deps/samples/astronaut.png")).expect("`make setup` fetches it");
-    let sample = media::decode(&sample, &media::DecodeLimits::default()).expect("a picture");
+fn photo(sample: &Frame, person: u32) -> RgbImage {
     let waves = [3.0 + (person % 7) as f32 * 0.9, 2.0 + (person / 7) as f32 * 1.2];
     RgbImage::from_fn(sample.width(), sample.height(), |x, y| {
         let (u, v) = (x as f32 / sample.width() as f32, y as f32 / sample.height() as f32);

@@ -1,6 +1,5 @@
 //! `touchstone-train preview`: a contact sheet of what the network is taught.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -26,9 +25,8 @@ pub(crate) fn preview(what: &Preview, with: &Shared, stop: &AtomicBool) -> Resul
     let (faces, harvest) = harvest(&photos, what.faces.as_deref(), &mut detector(with)?, stop)?;
     harvest.at_least(2)?;
     let members = Split::of(&faces, with.naming(None)).members(Side::Train);
-    let numbers = faces.people.numbers();
-    let people: HashSet<u32> = members.iter().map(|&face| numbers[face]).collect();
-    ensure!(people.len() >= 2, "{} people to learn from are too few: give photos of more", people.len());
+    let people = faces.people.shown_by(&members);
+    ensure!(people >= 2, "{people} people to learn from are too few: give photos of more");
     let pairs = Pairs::new(Arc::new(faces), members, what.seed);
     let mut sheet =
         Sheet::new("What the network is taught: each face above its forgery, after the same losses");

@@ -1,6 +1,6 @@
 //! Who is who: names that share a photo are one person.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::data::near_duplicates::{Fingerprint, Index};
@@ -42,6 +42,11 @@ impl People {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.names.len()
+    }
+
+    /// How many these faces show.
+    pub(crate) fn shown_by(&self, faces: &[usize]) -> usize {
+        faces.iter().map(|&face| self.numbers[face]).collect::<HashSet<u32>>().len()
     }
 
     /// The first name of a face's person.

@@ -80,9 +80,8 @@ impl Split {
     /// Takes over whom `parent` knows: of these people none is tested with, and none that it learned from is validated with,
     /// in none of their photos.
     pub(crate) fn inherit(&mut self, faces: &Faces, parent: &Self) {
-        let learned = parent.on(|side| side == Side::Train);
-        let (learned, known) = (faces.people_with(|face| learned.has(face)), parent.known());
-        let known = faces.people_with(|face| known.has(face));
+        let people = |of: &Known<'_>| faces.people_with(|face| of.has(face));
+        let (known, learned) = (people(&parent.known()), people(&parent.on(|side| side == Side::Train)));
         for (placed, person) in self.faces.iter_mut().zip(&*faces.people.numbers()) {
             let tested = placed.side == Side::Test && known.contains(person);
             if tested || placed.side == Side::Validation && learned.contains(person) {

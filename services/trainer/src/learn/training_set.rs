@@ -1,6 +1,6 @@
 //! What a training learns from: photos, forgeries that were given with them, and who stands on which side.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -83,10 +83,8 @@ impl TrainingSet {
     }
 
     fn check(&self, what: &Train) -> Result<()> {
-        let numbers = self.faces.people.numbers();
-        let people =
-            |side| self.authentic(side).into_iter().map(|face| numbers[face]).collect::<HashSet<u32>>();
-        let [learned, validated] = [Side::Train, Side::Validation].map(|side| people(side).len());
+        let [learned, validated] =
+            [Side::Train, Side::Validation].map(|side| self.faces.people.shown_by(&self.authentic(side)));
         let given = self.given(Side::Train).len();
         say(&self.counts());
         ensure!(
