@@ -58,10 +58,10 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     let folder = what.run.clone().unwrap_or_else(|| with_ending(&what.out, ".run"));
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
-    let first = what.init.clone().map_or(Start::Chance, Start::From);
-    let first = start::weights(&first, architecture(what.preset), what.seed as i64)?;
+    let start = what.init.clone().map_or(Start::Chance, Start::From);
+    let first = start::weights(&start, architecture(what.preset), what.seed as i64)?;
     let material = TrainingSet::gather(what, &folder, with, stop)?;
-    let settings = settings(what, &engine, &material);
+    let settings = settings(what, start.told()?, &engine, &material);
     let mut learner = Learner::new(&first, settings.pace, engine.device, engine.kind)?;
     run.restore(&settings, &mut learner)?;
     let session = Session { what, with, settings, material, engine, folder, stop };
@@ -295,15 +295,12 @@ pub(crate) fn architecture(preset: Preset) -> Architecture {
     }
 }
 
-fn settings(what: &Train, engine: &Engine, material: &TrainingSet) -> Settings {
+fn settings(what: &Train, start: String, engine: &Engine, material: &TrainingSet) -> Settings {
     let (share, most) = WARM_UP;
     let warm_up = ((what.steps as f64 * share) as u64).min(most);
     Settings {
         preset: architecture(what.preset).to_string(),
-        start: what
-            .init
-            .as_deref()
-            .map_or_else(|| "chance".to_owned(), |path: &Path| path.display().to_string()),
+        start,
         precision: if engine.kind == Kind::Float { "f32" } else { "bf16" }.to_owned(),
         pairs: what.batch,
         forge: forge::VERSION,

@@ -36,15 +36,10 @@ pub(crate) struct Pace {
     pub(crate) decay: f64,
     pub(crate) loss: Loss,
     /// Weight of the localiser's error beside it; 0: there is none.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default)]
     pub(crate) localise: f64,
     /// Seed of dropout.
     pub(crate) seed: u64,
-}
-
-/// A run from before there was a localiser goes on.
-fn is_none(weight: &f64) -> bool {
-    *weight == 0.0
 }
 
 /// What a step did.

@@ -17,6 +17,20 @@ pub(crate) enum Start {
     From(std::path::PathBuf),
 }
 
+impl Start {
+    /// What it is, for a model's card: a bundle by its own name, since its folder may hold another one later.
+    pub(crate) fn told(&self) -> Result<String> {
+        Ok(match self {
+            Self::Chance => "chance".to_owned(),
+            Self::From(path) if path.is_dir() => {
+                let Bundle { manifest, sha256, .. } = read(path)?;
+                format!("{} {} (sha256 {})", manifest.name, manifest.version, hex::encode(&sha256[..8]))
+            }
+            Self::From(path) => format!("{}, an ImageNet Xception", path.display()),
+        })
+    }
+}
+
 /// The first weights. Chance is drawn with `seed` on the CPU, so that it does not depend on the device.
 pub(crate) fn weights(start: &Start, architecture: Architecture, seed: i64) -> Result<TwoStreamWeights> {
     match start {
@@ -35,8 +49,12 @@ pub(crate) fn weights(start: &Start, architecture: Architecture, seed: i64) -> R
     }
 }
 
+fn read(folder: &Path) -> Result<Bundle> {
+    Bundle::read(folder).with_context(|| folder.display().to_string())
+}
+
 fn from_bundle(folder: &Path, architecture: Architecture) -> Result<TwoStreamWeights> {
-    let bundle = Bundle::read(folder).with_context(|| folder.display().to_string())?;
+    let bundle = read(folder)?;
     let found = bundle.manifest.architecture;
     anyhow::ensure!(
         found == architecture,

@@ -40,6 +40,8 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
             "4",
             "--batch",
             "2",
+            "--localise",
+            "0.5",
             "--f32",
             "--licence",
             "CC0-1.0",
@@ -89,6 +91,7 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
     train(&stopped, &["--resume", "--validate-every", "2"]);
     let lines = std::fs::read_to_string(&log).unwrap();
     assert!(looked.len() == 1 && lines.contains(looked[0]), "it is made up for: {looked:?} {lines}");
+    assert!(lines.contains("\"localisation\":"), "{lines}");
     assert_eq!(bundle.sha256, Bundle::read(&stopped).unwrap().sha256, "2 + 2 steps are not 4");
 
     let (report, plots, kept) =
@@ -134,6 +137,14 @@ fn a_folder_of_photos_becomes_a_bundle_that_serves_and_a_stop_changes_nothing() 
     let tuned = folder.path().join("tuned");
     let words = train(&tuned, &["--init", bundle_word, "--until", "1"]);
     assert!(words.contains("stopped after step 1"), "{words}");
+    let resumed =
+        ["train", "--real", real_word, "--out", word(&tuned), "--steps", "4", "--batch", "2", "--resume"];
+    let other = trainer(&resumed);
+    let begun = format!("--init: {} {} (sha256 ", bundle.manifest.name, bundle.manifest.version);
+    assert!(!other.status.success(), "{}", said(&other));
+    for expected in [&*begun, "there, chance here", "--localise: 0.5 there, 0.0 here"] {
+        assert!(said(&other).contains(expected), "{expected} is not in: {}", said(&other));
+    }
     let fixed = ["train", "--real", real_word, "--init", bundle_word, "--preset", "full", "--out"];
     let other = trainer(&[&fixed[..], &[word(&folder.path().join("other"))]].concat());
     assert!(!other.status.success() && said(&other).contains("name the bundle's preset"), "{}", said(&other));
