@@ -2,8 +2,8 @@
 
 use forensics::{CROP_SIDE, Point};
 
-/// Pixels of surroundings on each side of a face: what rotation, scale and shift of the augmentation reach, but for the last
-/// pixels of their extremes, where the edge is repeated.
+/// Pixels of surroundings on each side of a face: what rotation, scale and shift of the augmentation reach, but for a corner
+/// (24 pixels of it at most) of one in twenty views, where the edge is repeated.
 pub(crate) const BORDER: usize = 64;
 /// Side of a face with its surroundings.
 pub(crate) const WIDE_SIDE: usize = CROP_SIDE + 2 * BORDER;

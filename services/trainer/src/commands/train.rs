@@ -59,10 +59,10 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
     let start = what.init.clone().map_or(Start::Chance, Start::From);
-    let first = start::weights(&start, architecture(what.preset), what.seed as i64)?;
+    let first = start::first(&start, architecture(what.preset), what.seed as i64)?;
     let material = TrainingSet::gather(what, &folder, with, stop)?;
-    let settings = settings(what, start.told()?, &engine, &material);
-    let mut learner = Learner::new(&first, settings.pace, engine.device, engine.kind)?;
+    let settings = settings(what, first.told, &engine, &material);
+    let mut learner = Learner::new(&first.weights, settings.pace, engine.device, engine.kind)?;
     run.restore(&settings, &mut learner)?;
     let session = Session { what, with, settings, material, engine, folder, stop };
     session.learn(&mut learner, &mut run)?;
@@ -246,11 +246,11 @@ impl Session<'_> {
         };
         let localiser = match pace.localise {
             0.0 => String::new(),
-            weight => format!(" and {weight} times the localiser's error"),
+            weight => format!(" and, weighted {weight}, the error of telling where the forgery is"),
         };
         format!(
-            "{} steps of {pairs} faces and their forgeries, {faces} faces, from {start}; {loss}{localiser}, AdamW {} with decay {}, {precision}, \
-             seed {}",
+            "{} steps of {pairs} faces and their forgeries, {faces} faces, from {start}; {loss}{localiser}, \
+             AdamW {} with decay {}, {precision}, seed {}",
             pace.steps, pace.rate, pace.decay, pace.seed
         )
     }

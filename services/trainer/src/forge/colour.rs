@@ -30,13 +30,14 @@ impl ColourShift {
         }
     }
 
-    /// What the whole picture may have been taken and developed with: far wider, and one in seven without any colour.
+    /// What the whole picture may have been taken and developed with: far wider, and one in seven is grey. Chosen.
     pub(crate) fn another_camera(draw: &mut Draw) -> Self {
-        Self {
-            offset: std::array::from_fn(|_| draw.around_zero(25.0)),
-            contrast: draw.within(0.75, 1.3),
-            saturation: if draw.chance(0.15) { 0.0 } else { draw.within(0.5, 1.5) },
+        let contrast = draw.within(0.75, 1.3);
+        if draw.chance(0.15) {
+            return Self { offset: [draw.around_zero(25.0); 3], contrast, saturation: 0.0 };
         }
+        let offset = std::array::from_fn(|_| draw.around_zero(25.0));
+        Self { offset, contrast, saturation: draw.within(0.5, 1.5) }
     }
 
     pub(crate) fn apply(&self, picture: Picture) -> Picture {

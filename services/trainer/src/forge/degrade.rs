@@ -114,6 +114,12 @@ impl Degradation {
         self.jpeg
     }
 
+    /// Whether nothing is left of a pixel.
+    pub(crate) fn erases(&self, x: usize, y: usize) -> bool {
+        let within = |at: usize, first: usize, count: usize| (first..first + count).contains(&at);
+        self.erased.iter().any(|&[left, top, across, down]| within(x, left, across) && within(y, top, down))
+    }
+
     /// u8 RGB of a picture that went through it.
     pub(crate) fn apply(&self, picture: Picture) -> Vec<u8> {
         let mut picture = picture;

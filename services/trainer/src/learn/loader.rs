@@ -99,4 +99,17 @@ mod tests {
         assert!(changed[..2] == [0.0; 2] && changed[2..].iter().all(|sum| *sum > 0.0), "{changed:?}");
         assert!(loader.next().is_err(), "there is no second step");
     }
+
+    #[test]
+    fn nobody_knows_where_a_given_forgery_is() {
+        let source = Pairs::new(Arc::new(painted(5)), (0..4).collect(), 11).with_given(vec![4]);
+        let mut loader = Loader::start(&source, 0..1, 16, 1).unwrap();
+        let changed = loader.next().unwrap().changed;
+        assert!(changed.narrow(0, 0, 16).equal(&changed.narrow(0, 0, 16).zeros_like()));
+        let is_given = |pair: i64| changed.get(16 + pair).equal(&changed.get(0).full_like(-1.0));
+        let given = (0..16).filter(|&pair| is_given(pair)).count();
+        let known =
+            (0..16).filter(|&pair: &i64| f64::try_from(changed.get(16 + pair).min()).unwrap() >= 0.0).count();
+        assert!(given > 0 && known > 0 && given + known == 16, "{given} {known}");
+    }
 }

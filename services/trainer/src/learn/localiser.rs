@@ -15,7 +15,7 @@ const NAME: &str = "localiser";
 /// Channels of the last features, as published.
 const FEATURES: u32 = 2048;
 
-/// Puts its variables into the store. They begin at 0: for the first step it says nothing, and changes nothing.
+/// Puts its variables into the store. They begin at 0: in the first step none of its gradient reaches the network.
 pub(crate) fn add(variables: &VarStore, architecture: Architecture) -> Result<()> {
     let place = variables.root().sub(NAME);
     let _weight = place.f_var("weight", &[1, architecture.channels(FEATURES), 1, 1], Init::Const(0.0))?;

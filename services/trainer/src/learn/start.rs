@@ -17,24 +17,17 @@ pub(crate) enum Start {
     From(std::path::PathBuf),
 }
 
-impl Start {
-    /// What it is, for a model's card: a bundle by its own name, since its folder may hold another one later.
-    pub(crate) fn told(&self) -> Result<String> {
-        Ok(match self {
-            Self::Chance => "chance".to_owned(),
-            Self::From(path) if path.is_dir() => {
-                let Bundle { manifest, sha256, .. } = read(path)?;
-                format!("{} {} (sha256 {})", manifest.name, manifest.version, hex::encode(&sha256[..8]))
-            }
-            Self::From(path) => format!("{}, an ImageNet Xception", path.display()),
-        })
-    }
+/// The first weights.
+pub(crate) struct First {
+    pub(crate) weights: TwoStreamWeights,
+    /// What they are, for the model's card: a bundle by its own name, since its folder may hold another one later.
+    pub(crate) told: String,
 }
 
-/// The first weights. Chance is drawn with `seed` on the CPU, so that it does not depend on the device.
-pub(crate) fn weights(start: &Start, architecture: Architecture, seed: i64) -> Result<TwoStreamWeights> {
+/// Chance is drawn with `seed` on the CPU, so that it does not depend on the device.
+pub(crate) fn first(start: &Start, architecture: Architecture, seed: i64) -> Result<First> {
     match start {
-        Start::Chance => chance(architecture, seed),
+        Start::Chance => Ok(First { weights: chance(architecture, seed)?, told: "chance".to_owned() }),
         Start::From(path) if path.is_dir() => from_bundle(path, architecture),
         Start::From(path) => {
             anyhow::ensure!(
@@ -44,24 +37,23 @@ pub(crate) fn weights(start: &Start, architecture: Architecture, seed: i64) -> R
             );
             let base = chance(architecture, seed)?;
             let found = models::import::imagenet_xception(path, &base);
-            found.with_context(|| format!("{}: not an ImageNet Xception", path.display()))
+            let weights = found.with_context(|| format!("{}: not an ImageNet Xception", path.display()))?;
+            let name = path.file_name().unwrap_or_default();
+            Ok(First { weights, told: format!("{}, an ImageNet Xception", name.display()) })
         }
     }
 }
 
-fn read(folder: &Path) -> Result<Bundle> {
-    Bundle::read(folder).with_context(|| folder.display().to_string())
-}
-
-fn from_bundle(folder: &Path, architecture: Architecture) -> Result<TwoStreamWeights> {
-    let bundle = read(folder)?;
-    let found = bundle.manifest.architecture;
+fn from_bundle(folder: &Path, architecture: Architecture) -> Result<First> {
+    let Bundle { manifest, weights, sha256, .. } =
+        Bundle::read(folder).with_context(|| folder.display().to_string())?;
+    let found = manifest.architecture;
     anyhow::ensure!(
         found == architecture,
         "{}: the bundle is {found}, the preset {architecture}; name the bundle's preset",
         folder.display()
     );
-    let (fusion, crop) = (bundle.manifest.fusion, bundle.manifest.preprocessing.crop);
+    let (fusion, crop) = (manifest.fusion, manifest.preprocessing.crop);
     anyhow::ensure!(
         fusion == Fusion::Official && crop == CropMode::Aligned,
         "{}: a network of fusion {} on {} crops; what is trained here is official on aligned ones, so name another bundle",
@@ -69,7 +61,8 @@ fn from_bundle(folder: &Path, architecture: Architecture) -> Result<TwoStreamWei
         fusion.name(),
         crop.as_str()
     );
-    Ok(bundle.weights)
+    let told = format!("{} {} (sha256 {})", manifest.name, manifest.version, hex::encode(&sha256[..8]));
+    Ok(First { weights, told })
 }
 
 /// Convolutions as He et al. (*Delving Deep into Rectifiers*, 2015) draw them for what a map receives, cross attention by

@@ -44,7 +44,7 @@ pub(crate) fn card(manifest: &Manifest, statement: &Statement<'_>) -> String {
         0 => String::new(),
         given => format!(" and on {given} forgeries that were given"),
     };
-    let begun = if *begun { "; what it began with had been taught elsewhere" } else { "" };
+    let begun = if *begun { "; what it began with had been taught before" } else { "" };
     format!(
         "# {name} {version}\n\nA model of Touchstone: the two-stream network of Luo et al. (CVPR 2021), {architecture}, on faces cut as \
          `{crop}`.\n\n\
