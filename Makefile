@@ -22,6 +22,7 @@ BUILD := build --locked -p cli -p standalone -p trainer -p lanes
 # What models/default learned from, for its card.
 PORTRAITS := Official portraits of US representatives and senators (512 x 512 JPEG), as published under the MIT licence by \
   CivilServiceUSA (us-house, us-senate). Forgeries are made of them by touchstone-train.
+FIRST := .deps/train/first
 NEW := .deps/train/default
 
 .PHONY: help setup demo fleet trainer model test lint bare torch parity faces bench
@@ -60,17 +61,18 @@ trainer: setup $(FACES) ## touchstone-train, which makes models of your own phot
 	@$(CARGO) $(BUILD)
 	@echo "built: $(OUT)/touchstone-train, $(OUT)/touchstone"
 
+model: TRAIN = $(OUT)/touchstone-train train --real .deps/train/portraits --resume --preset mini --precision bf16 --batch 16 \
+  --name two-stream-mini --licence Apache-2.0 --data-statement "$(PORTRAITS)"
 model: setup $(FACES) ## models/default anew, of PHOTOS=folder of the portraits that its card names, and its test: hours on two cores
 	@[ -n "$(PHOTOS)" ] || { echo "make model PHOTOS=folder: the portraits that the card names, each file named by the person" >&2; exit 64; }
 	@$(CARGO) $(BUILD)
 	@# So that the card names no place of this machine.
 	@mkdir -p .deps/train && ln -sfn "$$(realpath "$(PHOTOS)")" .deps/train/portraits
-	@[ -d $(NEW) ] || $(OUT)/touchstone-train train --real .deps/train/portraits --out $(NEW) --resume --preset mini --precision bf16 \
-	  --steps 6000 --batch 16 --seed 1 --name two-stream-mini --bundle-version 1 --licence Apache-2.0 \
-	  --data-statement "$(PORTRAITS)"
+	@[ -d $(FIRST) ] || [ -d $(NEW) ] || $(TRAIN) --out $(FIRST) --bundle-version 1 --steps 6000 --seed 1
+	@[ -d $(NEW) ] || $(TRAIN) --init $(FIRST) --out $(NEW) --bundle-version 2 --steps 4500 --rate 0.0005 --localise 1 --seed 2
 	@$(OUT)/touchstone-train evaluate $(NEW) .deps/train/portraits --card
 	@rm -rf models/default
-	@mkdir -p models && mv $(NEW) models/default && rm -rf $(NEW).run
+	@mkdir -p models && mv $(NEW) models/default && rm -rf $(NEW).run $(FIRST) $(FIRST).run
 
 test: ## every test: format, lints, docs, bare crates, libtorch, end to end
 	@.ci/setup --tests
