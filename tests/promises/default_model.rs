@@ -40,10 +40,10 @@ fn the_default_model_is_whole_small_and_calibrated() {
 }
 
 /// AUC of each kind of forgery at least. What is wanted is 0.95, 0.95 and 0.93; this is what was measured of the model that is
-/// here (0.904, 0.929 and 0.853 as drawn, less after JPEG 75), so that none that comes after it is much worse.
-const AUC_MIN: [(&str, f64); 3] = [("self-blended", 0.89), ("swapped", 0.92), ("regional", 0.84)];
-/// Share of the pristine faces that may be called forged. Wanted are 0.02, measured were 0.024 as drawn.
-const FALSE_ALARMS_MAX: f64 = 0.026;
+/// here (0.926, 0.945 and 0.870 as drawn, less after JPEG 75), so that none that comes after it is much worse.
+const AUC_MIN: [(&str, f64); 3] = [("self-blended", 0.91), ("swapped", 0.935), ("regional", 0.85)];
+/// Share of the pristine faces that may be called forged. Wanted are 0.02; measured were 0.024 as drawn, 0.032 after JPEG 75.
+const FALSE_ALARMS_MAX: f64 = 0.033;
 
 /// On people whom it never saw, as the manifest has it.
 #[test]
