@@ -21,8 +21,10 @@ pub(crate) struct Golden {
 const INPUTS_MAX: usize = 16;
 /// f32: ten times what reordered sums differ by on the published weights' scale (1e-5 of the largest logit).
 const TOLERANCE_F32: f32 = 1e-4;
-/// bf16 keeps 8 binary digits, and 40 layers lose two of them (chosen; the bound on probabilities is parity's).
-const TOLERANCE_BF16: f32 = 3e-2;
+/// bf16: twice the worst of eight networks that were two steps from chance, whose scales are still wild (7e-2, measured
+/// 2026-11-28); trained ones stay far below, and the bound on probabilities is parity's. Other arithmetic, or other weights,
+/// differ by as much as the logits are large.
+const TOLERANCE_BF16: f32 = 1.5e-1;
 
 impl Golden {
     /// What `weights` say about `inputs`.
@@ -131,4 +133,22 @@ pub(crate) fn pairs_of(logits: &Tensor) -> Result<Vec<[f32; 2]>, TchError> {
     let flat = logits.f_to_device_(Device::Cpu, Kind::Float, false, false)?.f_flatten(0, -1)?;
     let values = Vec::<f32>::try_from(&flat)?;
     Ok(values.as_chunks::<2>().0.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_by_more_than_the_precision_explains_is_named() {
+        let golden = Golden { inputs: patterns(), logits: vec![[1.0, -2.0], [30.0, -50.0]] };
+        let off = |share: f32| [[1.0, -2.0], [30.0, -50.0 * (1.0 - share)]];
+        assert_eq!(golden.check(&off(0.07), Precision::Bf16), Ok(()));
+        assert_eq!(golden.check(&off(5e-5), Precision::F32), Ok(()));
+        for (share, precision) in [(0.2, Precision::Bf16), (2e-4, Precision::F32)] {
+            let refused = golden.check(&off(share), precision).unwrap_err();
+            assert!(refused.contains("golden input 1"), "{refused}");
+        }
+        assert!(golden.check(&off(0.0)[..1], Precision::F32).is_err(), "one is missing");
+    }
 }
