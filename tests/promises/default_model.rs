@@ -42,8 +42,8 @@ fn the_default_model_is_whole_small_and_calibrated() {
 /// AUC of each kind of forgery at least. What is wanted is 0.95, 0.95 and 0.93; this is what was measured of the model that is
 /// here (0.926, 0.945 and 0.870 as drawn, less after JPEG 75), so that none that comes after it is much worse.
 const AUC_MIN: [(&str, f64); 3] = [("self-blended", 0.91), ("swapped", 0.935), ("regional", 0.85)];
-/// Share of the pristine faces that may be called forged. Wanted are 0.02; measured were 0.024 as drawn, 0.032 after JPEG 75.
-const FALSE_ALARMS_MAX: f64 = 0.033;
+/// Share of the pristine faces that may be called forged, by condition. Wanted are 0.02; measured were 0.024 and 0.032.
+const FALSE_ALARMS_MAX: [(&str, f64); 2] = [("as drawn", 0.026), ("JPEG 75", 0.033)];
 
 /// On people whom it never saw, as the manifest has it.
 #[test]
@@ -54,13 +54,13 @@ fn the_default_model_was_measured_and_is_good_enough() {
     let pictures = test["pictures"].as_integer().expect("how many");
     // Of each person and draw three forgeries and their twins, under three conditions.
     assert!(people >= 75 && pictures >= people * 20 * 6 * 3, "{people} people, {pictures} pictures");
-    for condition in ["as drawn", "JPEG 75"] {
+    for (condition, most) in FALSE_ALARMS_MAX {
         for (kind, least) in AUC_MIN {
             let auc = number(&test["auc"][condition][kind]);
             assert!(auc >= least, "{condition}, {kind}: {auc}");
         }
         let alarms = number(&test["false_alarms"][condition]);
-        assert!(alarms <= FALSE_ALARMS_MAX, "{condition}: {alarms} of the pristine called forged");
+        assert!(alarms <= most, "{condition}: {alarms} of the pristine called forged");
         let error = number(&test["calibration_error"][condition]);
         assert!(error <= 0.05, "{condition}: calibration error {error}");
     }

@@ -23,7 +23,7 @@ use crate::forge::{self, Manipulation};
 use crate::learn::learner::{Learner, Loss, Pace, Step};
 use crate::learn::loader::Loader;
 use crate::learn::run_folder::{Line, Run, Settings};
-use crate::learn::start::{self, Start};
+use crate::learn::start;
 use crate::learn::training_set::TrainingSet;
 use crate::measure::calibrate::{Budgets, CalibrationError, Targets, platt, thresholds};
 use crate::measure::exam::Exam;
@@ -58,8 +58,7 @@ pub(crate) fn train(what: &Train, with: &Shared, stop: &AtomicBool) -> Result<()
     let folder = what.run.clone().unwrap_or_else(|| with_ending(&what.out, ".run"));
     let engine = Engine::open(with, &what.precision)?;
     let mut run = Run::take(&folder, what.resume)?;
-    let start = what.init.clone().map_or(Start::Chance, Start::From);
-    let first = start::first(&start, architecture(what.preset), what.seed as i64)?;
+    let first = start::first(what.init.as_deref(), architecture(what.preset), what.seed as i64)?;
     let material = TrainingSet::gather(what, &folder, with, stop)?;
     let settings = settings(what, first.told, &engine, &material);
     let mut learner = Learner::new(&first.weights, settings.pace, engine.device, engine.kind)?;

@@ -298,7 +298,7 @@ mod tests {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
-    use crate::learn::start::{self, Start};
+    use crate::learn::start;
 
     fn pace(loss: Loss) -> Pace {
         Pace { steps: 40, warm_up: 4, rate: 1e-3, decay: 0.05, loss, localise: 0.0, seed: 3 }
@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn first() -> TwoStreamWeights {
-        start::first(&Start::Chance, Architecture::new(13, 2).unwrap(), 5).unwrap().weights
+        start::first(None, Architecture::new(13, 2).unwrap(), 5).unwrap().weights
     }
 
     fn learner(loss: Loss) -> Learner {

@@ -63,8 +63,7 @@ fn samples(source: &Pairs, step: u64, pairs: usize) -> Result<Samples> {
         let pair = source.learned(step * pairs as u64 + place)?;
         authentic.extend(pair.authentic);
         forged.extend(pair.forged);
-        // Of a given forgery nobody knows where, and its face need not be the same photo.
-        changed.extend(if pair.recipe.is_some() { pair.changed } else { [-1.0; MAP_SIDE * MAP_SIDE] });
+        changed.extend(pair.changed);
     }
     authentic.extend(forged);
     Ok(Samples { pixels: authentic, changed })

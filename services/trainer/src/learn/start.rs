@@ -9,14 +9,6 @@ use models::two_stream::{Entry, Role, entries};
 use models::{Architecture, Bundle, Fusion, TwoStreamWeights};
 use tch::{Device, Kind, Tensor};
 
-/// Where a network's first weights come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    Chance,
-    /// A folder with a bundle, or the file of an ImageNet Xception.
-    From(std::path::PathBuf),
-}
-
 /// The first weights.
 pub(crate) struct First {
     pub(crate) weights: TwoStreamWeights,
@@ -24,12 +16,13 @@ pub(crate) struct First {
     pub(crate) told: String,
 }
 
-/// Chance is drawn with `seed` on the CPU, so that it does not depend on the device.
-pub(crate) fn first(start: &Start, architecture: Architecture, seed: i64) -> Result<First> {
+/// Of a bundle's folder, of the file of an ImageNet Xception, or of chance: drawn with `seed` on the CPU, so that it does not
+/// depend on the device.
+pub(crate) fn first(start: Option<&Path>, architecture: Architecture, seed: i64) -> Result<First> {
     match start {
-        Start::Chance => Ok(First { weights: chance(architecture, seed)?, told: "chance".to_owned() }),
-        Start::From(path) if path.is_dir() => from_bundle(path, architecture),
-        Start::From(path) => {
+        None => Ok(First { weights: chance(architecture, seed)?, told: "chance".to_owned() }),
+        Some(folder) if folder.is_dir() => from_bundle(folder, architecture),
+        Some(path) => {
             anyhow::ensure!(
                 architecture == Architecture::FULL,
                 "{}: a file is an ImageNet Xception's, which has the widths of --preset full; a bundle is a folder",
